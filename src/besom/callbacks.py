@@ -1,0 +1,56 @@
+"""What happens in a run besides training: its begin is announced, its objective is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from besom import settings, trial
+from besom.errors import InputError, near
+
+
+class Begin(Callback):
+    """Calls `begin` once everything is built and a first validation has run without an error."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self._begin = begin
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._begin()
+
+
+class Objective(Callback):
+    """Follows the objective's metric, reports it to the sweep each epoch, and reduces it in the end.
+
+    Raises:
+        InputError: the metric is not among those logged; found at the first epoch's end.
+    """
+
+    def __init__(self, objective: settings.Objective) -> None:
+        self._objective = objective
+        self._by_epoch: dict[int, float] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metric, logged = self._objective.metric, trainer.callback_metrics
+        if metric not in logged:
+            raise InputError(f"objective.metric={metric} is never logged{near(metric, logged)}")
+        self._by_epoch[trainer.current_epoch] = float(logged[metric])
+        if trainer.is_global_zero:
+            trial.report(self._by_epoch[trainer.current_epoch], trainer.current_epoch)
+
+    def epoch(self) -> int:
+        """The epoch that gave the objective; of equal ones the first."""
+        if self._objective.reduce == "last":
+            return max(self._by_epoch)
+        best = max if self._objective.mode == "max" else min
+        return best(self._by_epoch, key=self._by_epoch.__getitem__)
+
+    def value(self) -> float:
+        return self._by_epoch[self.epoch()]
+
+    def __str__(self) -> str:
+        of = f"{self._objective.reduce} of {len(self._by_epoch)} epochs, epoch {self.epoch()}"
+        return f"{self._objective.metric} {self.value():.4f} ({of})"

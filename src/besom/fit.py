@@ -1,0 +1,225 @@
+"""From settings to a fitted model and its objective: the part of a run that needs torch."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import nn
+from torch.optim import Optimizer
+
+from besom.callbacks import Begin, Objective
+from besom.data import ImageData, Images
+from besom.errors import InputError, near
+from besom.model import Classifier
+from besom.settings import Settings, Target
+from besom.tracking.log import RunLog
+from besom.tracking.logger import RunLogger
+
+
+def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]) -> float:
+    """Train, keep the best checkpoint, and return the objective; with `settings.test`, score the test set once.
+
+    `begin` is called when everything is built and proven to run, right before the first training step.
+
+    Raises:
+        InputError: the settings cannot be built, or the objective's metric is never logged.
+        KeyboardInterrupt: the user has pressed Ctrl-C; checkpoints are written.
+    """
+    _quiet()
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    if settings.trainer.num_threads:
+        torch.set_num_threads(settings.trainer.num_threads)
+    data = build_data(settings)
+    module = build_module(settings, data)
+    objective = Objective(settings.objective)
+    checkpoint = ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="best",
+        monitor=settings.objective.metric,
+        mode=settings.objective.mode,
+        save_last=True,
+        enable_version_counter=False,
+    )
+    trainer = build_trainer(settings, RunLogger(log), [Begin(begin), objective, checkpoint, *_early_stopping(settings)], folder)
+    _write_down(trainer, data, module, log)
+    _run(trainer, lambda: trainer.fit(module, datamodule=data))
+    value = objective.value()
+    if settings.test:
+        _run(trainer, lambda: trainer.test(module, datamodule=data, ckpt_path="best", verbose=False))
+    if trainer.is_global_zero:
+        log.metrics({"objective": value}, step=objective.epoch())
+        if settings.tracking.log_checkpoint:
+            log.artifact(Path(checkpoint.best_model_path), "checkpoints")
+        tested = {name: float(score) for name, score in trainer.callback_metrics.items() if name.startswith("test/")}
+        print(_summary(objective, tested))
+    return value
+
+
+def build_data(settings: Settings) -> ImageData:
+    images = _build(settings.data.source, "data.source")
+    if not isinstance(images, Images):
+        raise InputError(
+            f"data.source._target_={settings.data.source.target} returned {type(images).__name__}: "
+            "a source returns besom.data.Images"
+        )
+    data = settings.data
+    return ImageData(images, data.batch_size, data.val_split, data.test_split, settings.seed)
+
+
+def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
+    """The user's own LightningModule as it is; a network in besom's `Classifier`."""
+    # a class of the user's takes what it declares of these
+    facts = {"input_shape": data.input_shape, "num_classes": data.num_classes}
+    model = _build(settings.model, "model", **_accepted(settings.model, facts))
+    if isinstance(model, pl.LightningModule):
+        return model
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model._target_={settings.model.target} is a {type(model).__name__}: name a torch.nn.Module or a LightningModule"
+        )
+    if settings.objective.metric not in Classifier.logs:
+        raise InputError(f"objective.metric={settings.objective.metric} is never logged{near(settings.objective.metric, Classifier.logs)}")
+    return Classifier(
+        network=model,
+        loss=_build(settings.loss, "loss"),
+        make_optimizer=lambda parameters: _optimizer(settings, parameters),
+        make_schedule=lambda optimizer, total_steps: _schedule(settings, optimizer, total_steps),
+        num_classes=data.num_classes,
+    )
+
+
+def build_trainer(settings: Settings, logger: RunLogger, callbacks: list[Callback], folder: Path) -> pl.Trainer:
+    options = settings.trainer
+    if options.accelerator in ("cuda", "gpu", "mps"):
+        _check_device(options.accelerator)
+    on_terminal = sys.stderr.isatty()
+    return pl.Trainer(
+        max_epochs=options.max_epochs,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy=options.strategy,
+        precision=options.precision,
+        deterministic=options.deterministic,
+        gradient_clip_val=options.gradient_clip_val,
+        accumulate_grad_batches=options.accumulate_grad_batches,
+        logger=logger,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        enable_progress_bar=on_terminal,
+        enable_model_summary=on_terminal,
+    )
+
+
+def _build(section: Target, where: str, **more: Any) -> Any:
+    """Build what a section names; the user's own class may refuse its arguments."""
+    try:
+        return instantiate({"_target_": section.target, **section.arguments()}, **more, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from error
+        raise InputError(f"{where}._target_={section.target} cannot be built: {cause or error}") from error
+
+
+def _accepted(section: Target, facts: dict[str, Any]) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(get_object(section.target)).parameters
+    except Exception as error:  # importing the user's module runs the user's code
+        raise InputError(f"_target_={section.target} cannot be imported: {error}") from error
+    return {name: value for name, value in facts.items() if name in parameters}
+
+
+def _optimizer(settings: Settings, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    section = settings.optimizer
+    factory = instantiate({"_target_": section.target, "_partial_": True, **section.arguments()}, _convert_="all")
+    return factory(parameters)  # type: ignore[no-any-return]
+
+
+def _schedule(settings: Settings, optimizer: Optimizer, total_steps: int) -> dict[str, Any]:
+    section = settings.scheduler
+    arguments = section.arguments()
+    if "total_steps" in arguments and arguments["total_steps"] is None:
+        arguments["total_steps"] = total_steps
+    factory = instantiate({"_target_": section.target, "_partial_": True, **arguments}, _convert_="all")
+    return {"scheduler": factory(optimizer), "interval": section.interval, "monitor": settings.objective.metric}
+
+
+def _early_stopping(settings: Settings) -> list[Callback]:
+    options = settings.trainer.early_stopping
+    if options is None:
+        return []
+    objective = settings.objective
+    return [
+        EarlyStopping(objective.metric, mode=objective.mode, patience=options.patience, min_delta=options.min_delta)
+    ]
+
+
+def _check_device(accelerator: str) -> None:
+    there = torch.backends.mps.is_available() if accelerator == "mps" else torch.cuda.is_available()
+    if accelerator == "gpu":
+        there = there or torch.backends.mps.is_available()
+    if not there:
+        raise InputError(
+            f"trainer.accelerator={accelerator}: torch {torch.__version__} sees no such device on this machine; "
+            "use trainer.accelerator=auto or cpu"
+        )
+
+
+def _run(trainer: pl.Trainer, stage: Callable[[], object]) -> None:
+    """Lightning answers Ctrl-C with exit(1); pass on what it was."""
+    try:
+        stage()
+    except SystemExit as error:
+        if trainer.interrupted and error.code == 1:
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _write_down(trainer: pl.Trainer, data: ImageData, module: pl.LightningModule, log: RunLog) -> None:
+    if not trainer.is_global_zero:
+        return
+    whole = data.whole
+    log.tags({"device": _device(trainer)})
+    log.params({"parameters": sum(weights.numel() for weights in module.parameters())})
+    log.dataset(
+        name=whole.name,
+        digest=whole.digest(),
+        origin=whole.origin,
+        schema=json.dumps({"images": ["uint8", [-1, *data.input_shape]], "labels": ["int64", [-1]], "classes": list(whole.classes)}),
+        profile=json.dumps({"num_rows": len(whole.labels), **{name: len(rows) for name, rows in data.rows.items()}}),
+    )
+
+
+def _device(trainer: pl.Trainer) -> str:
+    kind = trainer.strategy.root_device.type
+    name = torch.cuda.get_device_name(trainer.strategy.root_device) if kind == "cuda" else f"{torch.get_num_threads()} threads"
+    return f"{kind} x{trainer.num_devices} ({name})"
+
+
+def _summary(objective: Objective, tested: dict[str, float]) -> str:
+    scores = "".join(f" · {name} {score:.4f}" for name, score in tested.items())
+    return f"{objective}{scores}"
+
+
+def _quiet() -> None:
+    """Lightning's advice that does not hold here, and its advertisements."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for text in (
+        "does not have many workers",  # batches are taken as whole tensors: worker processes would only copy them
+        "is smaller than the logging interval",  # metrics are logged by epoch
+        "Checkpoint directory .* exists and is not empty",  # a retried attempt goes on in its folder
+        "isinstance\\(treespec, LeafSpec\\)",  # Lightning calls what torch has deprecated
+    ):
+        warnings.filterwarnings("ignore", f".*{text}.*")

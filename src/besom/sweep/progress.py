@@ -1,0 +1,103 @@
+"""What the terminal shows while a sweep runs: a bar where someone watches, one plain line a trial in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from besom.sweep.space import as_text
+from besom.sweep.study import REASON, Study
+
+
+class Progress(Protocol):
+    def refresh(self) -> None:
+        """Look at the study and show what is new."""
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+
+
+@contextmanager
+def progress(study: Study, n_trials: int, metric: str) -> Iterator[Progress]:
+    """Shows the last state once more on the way out."""
+    console = Console()
+    if not console.is_terminal:
+        lines = Lines(study, metric)
+        yield lines
+        lines.refresh()
+        return
+    with RichProgress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=2,
+    ) as bar:
+        task = bar.add_task(study.name, total=n_trials, state="starting")
+        view = Bar(study, metric, bar, task)
+        yield view
+        view.refresh()
+
+
+class Lines:
+    """One plain line for each trial that has ended since the last look."""
+
+    def __init__(self, study: Study, metric: str) -> None:
+        self._study = study
+        self._metric = metric
+        self._shown = {trial.number for trial in study.trials() if trial.state.is_finished()}
+
+    def refresh(self) -> None:
+        for trial in self._study.trials():
+            if trial.state.is_finished() and trial.number not in self._shown:
+                self._shown.add(trial.number)
+                self.say(one_line(trial, self._metric))
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class Bar(Lines):
+    """The same lines, above a bar with the best so far."""
+
+    def __init__(self, study: Study, metric: str, bar: RichProgress, task: TaskID) -> None:
+        super().__init__(study, metric)
+        self._bar = bar
+        self._task = task
+
+    def refresh(self) -> None:
+        super().refresh()
+        counts, best = self._study.counts(), self._study.best()
+        state = f"{counts.running} running"
+        if best:
+            state = f"best {self._metric} {best.value:.4f} (trial {best.number}) · {state}"
+        if counts.failed:
+            state += f" · {counts.failed} failed"
+        self._bar.update(self._task, completed=counts.finished, state=state)
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False, markup=False)
+
+
+def one_line(trial: FrozenTrial, metric: str) -> str:
+    """`trial 7 complete  val/acc 0.9861  optimizer=adamw optimizer.lr=0.0031  4.2 s`"""
+    point = " ".join(f"{key}={as_text(value)}" for key, value in trial.params.items())
+    took = f"{trial.duration.total_seconds():.1f} s" if trial.duration else ""
+    match trial.state:
+        case TrialState.COMPLETE:
+            end = f"complete  {metric} {trial.value:.4f}"
+        case TrialState.PRUNED:
+            end = "pruned"
+        case _:
+            end = f"failed: {trial.user_attrs.get(REASON, 'no reason given')} "
+    return f"trial {trial.number} {end}  {point}  {took}"

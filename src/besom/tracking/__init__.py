@@ -1,0 +1,7 @@
+"""A run's log, and its way into MLflow."""
+
+from besom.tracking.log import Entry, RunLog
+from besom.tracking.recorder import Recorder
+from besom.tracking.store import Store, open_store
+
+__all__ = ["Entry", "Recorder", "RunLog", "Store", "open_store"]

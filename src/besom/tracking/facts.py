@@ -1,0 +1,60 @@
+"""Where and with what a run ran: found once a process, the same for all its runs."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import socket
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import distributions, version
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "optuna", "mlflow", "besom")
+
+
+@cache
+def tags() -> dict[str, str]:
+    """Tags of a run; those under `mlflow.` are the ones MLflow's UI has columns for."""
+    versions = {f"version.{package}": version(package) for package in PACKAGES}
+    return {
+        "mlflow.user": _user(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": " ".join(["python", *sys.argv[:1]]),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "version.python": platform.python_version(),
+        **versions,
+        **_git(),
+    }
+
+
+@cache
+def requirements() -> str:
+    """Every installed package and its version, as a requirements file."""
+    found = {f"{package.metadata['Name']}=={package.version}" for package in distributions()}
+    return "\n".join(sorted(found, key=str.lower)) + "\n"
+
+
+def _git() -> dict[str, str]:
+    commit = _git_says("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    changes = _git_says("status", "--porcelain", "--untracked-files=no")
+    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changes)).lower()}
+
+
+def _git_says(*words: str) -> str | None:
+    """None where there is no git, no repository, or no commit."""
+    try:
+        answer = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

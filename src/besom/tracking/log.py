@@ -1,0 +1,67 @@
+"""What a run has to say, written down before it is sent: one JSON object a line, appended, never changed.
+
+A trial's process writes here and nowhere else; whoever records the run (`Recorder`) reads from where it left off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+
+class Entry(TypedDict, total=False):
+    """One line. `kind` says which of the other keys are there; `t` is in milliseconds since 1970."""
+
+    kind: str  # params, tags, metrics, artifact, dataset
+    t: int
+    values: dict[str, Any]
+    step: int
+    path: str
+    folder: str
+
+
+class RunLog:
+    """Appends to a file. A line is one `write`, so that a killed process leaves whole lines and at most one torn."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        self._append({"kind": "params", "values": dict(values)})
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        self._append({"kind": "tags", "values": dict(values)})
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        self._append({"kind": "metrics", "values": dict(values), "step": step})
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """`path` is uploaded as it is when the log is sent: write it first, and do not change it after."""
+        self._append({"kind": "artifact", "path": str(path.absolute()), "folder": folder})
+
+    def dataset(self, **facts: str) -> None:
+        """facts: name, digest, origin, and as JSON schema and profile."""
+        self._append({"kind": "dataset", "values": facts})
+
+    def _append(self, entry: Entry) -> None:
+        entry["t"] = int(time.time() * 1000)
+        os.write(self._file, json.dumps(entry).encode() + b"\n")
+
+
+def read(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
+    """The whole lines after `offset`, each with the offset behind it. A torn last line waits for its rest."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield json.loads(line), offset

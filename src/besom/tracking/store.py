@@ -1,0 +1,142 @@
+"""The MLflow store: opened with all checks, so that later calls can rely on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from besom.errors import InputError
+from besom.locks import sqlite_file, sqlite_lock
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVERS = ("http", "https")
+REACH_S = 5  # a server that does not answer in this time is called unreachable; MLflow itself would try for 244 s
+
+
+@dataclass
+class Store:
+    uri: str
+    experiment: str
+    client: MlflowClient
+
+    def create_run(self, name: str | None, tags: Mapping[str, str], parent: str | None = None) -> str:
+        """A new RUNNING run; its id. With `parent`, nested under that run."""
+        nested = {"mlflow.parentRunId": parent} if parent else {}
+        run = self.client.create_run(self.experiment_id(), run_name=name, tags={**tags, **nested})
+        return str(run.info.run_id)
+
+    def experiment_id(self) -> str:
+        """Made when the first run is, so that a refused input leaves nothing behind."""
+        from mlflow.exceptions import MlflowException
+
+        for _ in range(2):  # another process may make it between our look and our try
+            if found := self.client.get_experiment_by_name(self.experiment):
+                if found.lifecycle_stage == "deleted":
+                    raise InputError(
+                        f"the MLflow experiment {self.experiment!r} has been deleted: restore it in the UI, "
+                        "or set tracking.experiment to another name"
+                    )
+                return str(found.experiment_id)
+            try:
+                return str(self.client.create_experiment(self.experiment))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+        raise AssertionError("an experiment that exists was not found")
+
+
+def open_store(uri: str, experiment: str) -> Store:
+    """Connect to MLflow's store at `uri`.
+
+    Raises:
+        InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody answers there.
+    """
+    check_uri(uri)
+    client = _mlflow_client(uri)
+    try:
+        with sqlite_lock(uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
+            client.search_experiments(max_results=1)
+    except Exception as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
+        raise InputError(f"tracking.uri={masked(uri)}: the store cannot be opened: {_first_line(error)}") from error
+    return Store(uri, experiment, client)
+
+
+def check_uri(uri: str) -> None:
+    """What can be said of a tracking URI without loading MLflow."""
+    shown = f"tracking.uri={masked(uri)}"
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme not in (*DATABASES, *SERVERS):
+        raise InputError(
+            f"{shown}: not a store MLflow can write to; use sqlite:///mlflow.db, postgresql://user@host/db, "
+            "or http://host:port of an MLflow server"
+        )
+    if path := sqlite_file(uri):
+        if not path.parent.is_dir():
+            raise InputError(f"{shown}: no such folder: {path.parent}; make it first")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise InputError(f"{shown}: cannot be written; check the permissions of {path}")
+    elif scheme in SERVERS:
+        _check_server(uri, shown)
+
+
+def masked(uri: str) -> str:
+    """The URI without its password."""
+    return re.sub(r"(?<=://)([^:/@]*):[^@/]*@", r"\1:***@", uri)
+
+
+def _check_server(uri: str, shown: str) -> None:
+    parts = urlsplit(uri)
+    try:
+        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    except ValueError as error:  # a port that is no number
+        raise InputError(f"{shown}: malformed: {error}") from error
+    if not address[0]:
+        raise InputError(f"{shown}: malformed: no host; write it as http://host:port")
+    try:
+        socket.create_connection(address, timeout=REACH_S).close()
+    except OSError as error:
+        raise InputError(
+            f"{shown}: nobody answers at {address[0]}:{address[1]} ({error}); start the MLflow server, "
+            "or record locally with tracking.uri=sqlite:///mlflow.db"
+        ) from error
+
+
+def _mlflow_client(uri: str) -> MlflowClient:
+    # neither phones home nor clutters the terminal: both are read when mlflow is imported
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    from mlflow import MlflowClient
+
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return masked(text.splitlines()[0]) if text else type(error).__name__
+
+
+def local_folder(uri: str) -> Path | None:
+    """Where a local store lies; None for a server or a network database."""
+    path = sqlite_file(uri)
+    return path.parent if path else None
+
+
+def as_param(value: Any) -> str:
+    """A parameter as MLflow shows it: the text Hydra would take back."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)

@@ -1,0 +1,77 @@
+"""`besom train`: the Hydra app. Settings in, one objective out.
+
+Light until the settings have proven good: torch and MLflow are imported behind that door.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from besom.config import load, shipped
+from besom.settings import Settings
+from besom.tracking import Recorder, RunLog, open_store
+from besom.tracking.store import masked
+from besom.trial import in_sweep, preload
+
+
+@hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="train")
+@preload("besom.fit")
+def main(cfg: DictConfig) -> float:
+    """One tracked run; returns its objective, so that any Hydra sweeper can use it."""
+    settings = load(cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    frozen = folder / "config.yaml"
+    frozen.write_text(OmegaConf.to_yaml(cfg))
+    log = RunLog(folder / "run.jsonl")
+    log.params(_params(cfg))
+    log.artifact(frozen)
+    return train(settings, log, folder)
+
+
+def train(settings: Settings, log: RunLog, folder: Path) -> float:
+    """Fit and record. `folder` takes the checkpoints."""
+    tracking = settings.tracking
+    # in a sweep the worker records what the trial writes down; of several processes of one run, the first
+    if tracking.uri is None or in_sweep() or os.environ.get("LOCAL_RANK", "0") != "0":
+        return _fit(settings, log, folder)
+    store = open_store(tracking.uri, tracking.experiment)
+    with Recorder(store, log.path, name=tracking.run_name, tags=tracking.tags) as recorder:
+        value = _fit(settings, log, folder, begin=recorder.start)
+    print(f"recorded as run {recorder.run_id} in {masked(store.uri)}; to look at it: besom ui")
+    return value
+
+
+def _fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None] = lambda: None) -> float:
+    from besom.fit import fit
+
+    return fit(settings, log, folder, begin)
+
+
+def _params(cfg: DictConfig) -> dict[str, Any]:
+    """The chosen option of each group, and every value by its dotted key; where a run is recorded is no parameter of it."""
+    chosen = {group: option for group, option in HydraConfig.get().runtime.choices.items() if "/" not in group}
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    flat = _flatten({str(key): value for key, value in values.items() if key != "tracking"})
+    return {group: option for group, option in chosen.items() if option and group != "tracking"} | dict(flat)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+if __name__ == "__main__":
+    from besom.app import run
+
+    run(main)

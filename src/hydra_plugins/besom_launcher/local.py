@@ -1,0 +1,80 @@
+"""Hydra launcher `local`: each job in a process of its own, all at once. Besom starts its workers with it."""
+
+# no `from __future__ import annotations`: Hydra runs this before it is in sys.modules, where dataclasses would look
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+@dataclass
+class LocalConf:
+    _target_: str = "hydra_plugins.besom_launcher.local.LocalLauncher"
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalConf, provider="besom")
+
+
+class LocalLauncher(Launcher):
+    """The processes have a session of their own: Ctrl-C reaches the one who started them, and he decides."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._context = hydra_context
+        self._task = task_function
+        self._config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Start all jobs, wait for all; their output goes to `job.log` in each one's folder.
+
+        Raises:
+            RuntimeError: a job ended with an error; names its log.
+        """
+        logs = [self._start(list(overrides), initial_job_idx + index) for index, overrides in enumerate(job_overrides)]
+        codes = [process.wait() for process in self._processes]
+        dead = [f"{path} (exit code {code})" for path, code in zip(logs, codes, strict=True) if code != 0]
+        if dead:
+            raise RuntimeError(f"a worker died; its last words are in {', '.join(dead)}")
+        return [JobReturn() for _ in codes]
+
+    def kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+    def _start(self, overrides: list[str], index: int) -> Path:
+        import cloudpickle
+
+        from besom.sweep.job import Job
+
+        config = self._context.config_loader.load_sweep_config(self._config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = index
+        folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "job.log"
+        with path.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "besom.sweep"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # what can be imported here can be imported there: the app's own folder, the working directory
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
+            )
+        self._processes.append(process)
+        assert process.stdin is not None
+        process.stdin.write(cloudpickle.dumps(Job(self._task, self._context, config)))
+        process.stdin.close()
+        return path
+

@@ -1,0 +1,146 @@
+"""Hydra sweeper `besom`: `python any_app.py -m hydra/sweeper=besom`. Hydra imports this at every start: it stays light."""
+
+# no `from __future__ import annotations`: Hydra runs this before it is in sys.modules, where dataclasses would look
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+@dataclass
+class TPEConf:
+    """Tree-structured Parzen estimator (Bergstra et al. 2011): Optuna's default, good up to about 1,000 trials."""
+
+    _target_: str = "optuna.samplers.TPESampler"
+    seed: int | None = None
+    n_startup_trials: int = 10  # drawn at random before the model is trusted
+
+
+@dataclass
+class RandomConf:
+    _target_: str = "optuna.samplers.RandomSampler"
+    seed: int | None = None
+
+
+@dataclass
+class MedianConf:
+    """Stop a trial that is worse than the median of the others at the same step."""
+
+    _target_: str = "optuna.pruners.MedianPruner"
+    n_startup_trials: int = 5
+    n_warmup_steps: int = 0
+    interval_steps: int = 1
+
+
+@dataclass
+class BesomSweeperConf:
+    """The names of the official Optuna sweeper, and besom's own."""
+
+    defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": "tpe"}, {"pruner": None}])
+    _target_: str = "hydra_plugins.besom_sweeper.sweeper.BesomSweeper"
+    _recursive_: bool = False
+    sampler: Any = None
+    pruner: Any = None
+    direction: Any = "${oc.select:objective.mode,minimize}"
+    storage: str = "sqlite:///optuna.db"
+    study_name: str = "${hydra.job.name}"
+    n_trials: int = 20  # of the whole study, over all its sessions
+    n_jobs: int = 1  # trials at once
+    params: dict[str, Any] = field(default_factory=dict)  # the search space
+    metric: str = "${oc.select:objective.metric,objective}"  # what the objective is called, for people
+    tracking_uri: str | None = "${oc.select:tracking.uri,${oc.env:MLFLOW_TRACKING_URI,'sqlite:///mlflow.db'}}"
+    experiment: str = "${oc.select:tracking.experiment,${oc.env:MLFLOW_EXPERIMENT_NAME,besom}}"
+
+
+for group, name, node in (
+    ("hydra/sweeper", "besom", BesomSweeperConf),
+    ("hydra/sweeper/sampler", "tpe", TPEConf),
+    ("hydra/sweeper/sampler", "random", RandomConf),
+    ("hydra/sweeper/pruner", "median", MedianConf),
+):
+    ConfigStore.instance().store(group=group, name=name, node=node, provider="besom")
+
+
+class BesomSweeper(Sweeper):
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._context = hydra_context
+        self._task = task_function
+        self._config = config
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Exits as besom's commands do: Hydra would exit 1 with a trace whatever went wrong."""
+        from besom.errors import BesomError
+        from besom.sweep.supervisor import supervise
+
+        try:
+            supervise(self._as_asked(arguments))
+        except BesomError as error:
+            print(f"besom: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+
+    def _as_asked(self, arguments: list[str]) -> Any:
+        from besom.sweep.space import parse
+        from besom.sweep.study import absolute
+        from besom.sweep.supervisor import Sweep, threads_per_trial
+        from besom.sweep.worker import Plan
+
+        asked = self._settings
+        plan = Plan(
+            storage=absolute(asked["storage"]),
+            study_name=asked["study_name"],
+            n_trials=_at_least_one("n_trials", asked["n_trials"]),
+            space=parse(_plain(asked["params"]), arguments),
+            sampler=_plain(asked["sampler"]),
+            pruner=_plain(asked["pruner"]),
+            tracking_uri=absolute(asked["tracking_uri"]) if asked["tracking_uri"] else None,
+            experiment=asked["experiment"],
+            threads=threads_per_trial(asked["n_jobs"]),
+            program=_program(),
+        )
+        return Sweep(
+            plan,
+            direction=_direction(asked["direction"]),
+            n_jobs=_at_least_one("n_jobs", asked["n_jobs"]),
+            metric=asked["metric"],
+            task=self._task,
+            context=self._context,
+            config=self._config,
+        )
+
+
+def _plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def _at_least_one(key: str, value: int) -> int:
+    from besom.errors import InputError
+
+    if value < 1:
+        raise InputError(f"hydra.sweeper.{key}={value}: must be at least 1")
+    return value
+
+
+def _direction(given: Any) -> Any:
+    from besom.errors import InputError
+
+    known: Mapping[str, str] = {"max": "maximize", "min": "minimize", "maximize": "maximize", "minimize": "minimize"}
+    if given not in known:
+        raise InputError(f"hydra.sweeper.direction={given}: choose maximize or minimize")
+    return known[given]
+
+
+def _program() -> str:
+    """The app as a user would start it for one run."""
+    main = sys.modules["__main__"]
+    module = main.__spec__.name if main.__spec__ else None
+    if module == "besom.train":
+        return "besom train"
+    return f"python -m {module}" if module else f"python {sys.argv[0]}"

@@ -1,4 +1,7 @@
-"""Runs a Hydra app so that the user hears one message and the shell one exit code."""
+"""Around a Hydra app: bad input is refused before anything starts, with one message and one exit code.
+
+Exit: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +11,58 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from besom.composition import as_input_error
+from besom.config import load
 from besom.errors import BesomError
+from besom.tracking.store import check_uri
 
 INTERRUPTED = 130
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Exit: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted."""
+    """Call a `@hydra.main` function and exit as besom's commands do."""
     asked_for_traces = "HYDRA_FULL_ERROR" in os.environ
     # Hydra's own handler prints and exits 1 whatever went wrong; with this set it hands the exception on
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         main()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("besom: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        if asked_for_traces:
-            traceback.print_exc()
-        sys.exit(_tell(error))
+        wrong = error if isinstance(error, BesomError) else as_input_error(error)
+        if wrong is None or asked_for_traces:
+            traceback.print_exception(error)
+        if wrong is None:
+            sys.exit(1)
+        refuse(wrong)
     sys.exit(0)
 
 
-def _tell(error: Exception) -> int:
-    """Say what went wrong; the exit code."""
-    from besom.composition import as_input_error
+def refuse(error: BesomError) -> NoReturn:
+    """Say it and leave. As SystemExit it passes Hydra by, which would add words of its own."""
+    print(f"besom: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
-    wrong = error if isinstance(error, BesomError) else as_input_error(error)
-    if wrong is not None:
-        print(f"besom: {wrong}", file=sys.stderr)
-        return wrong.exit_code
-    traceback.print_exception(error)
-    return 1
+
+class Check(Callback):
+    """Hydra calls it with the composed config, before it makes the output folder."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _check(config)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _check(config)
+
+
+def _check(config: DictConfig) -> None:
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    try:
+        settings = load(own)
+        if settings.tracking.uri is not None:
+            check_uri(settings.tracking.uri)
+    except BesomError as error:
+        refuse(error)

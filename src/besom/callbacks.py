@@ -26,20 +26,29 @@ class Objective(Callback):
     """Follows the objective's metric, reports it to the sweep each epoch, and reduces it in the end.
 
     Raises:
-        InputError: the metric is not among those logged; found at the first epoch's end.
+        InputError: the metric is not among those logged; found by the first validation, or by the first epoch's end for a
+            metric of training.
     """
 
     def __init__(self, objective: settings.Objective) -> None:
         self._objective = objective
         self._by_epoch: dict[int, float] = {}
 
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._objective.metric.startswith("val"):
+            self._latest(trainer)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = self._latest(trainer)
+        self._by_epoch[trainer.current_epoch] = value
+        if trainer.is_global_zero:
+            trial.report(value, trainer.current_epoch)
+
+    def _latest(self, trainer: pl.Trainer) -> float:
         metric, logged = self._objective.metric, trainer.callback_metrics
         if metric not in logged:
             raise InputError(f"objective.metric={metric} is never logged{near(metric, logged)}")
-        self._by_epoch[trainer.current_epoch] = float(logged[metric])
-        if trainer.is_global_zero:
-            trial.report(self._by_epoch[trainer.current_epoch], trainer.current_epoch)
+        return float(logged[metric])
 
     def epoch(self) -> int:
         """The epoch that gave the objective; of equal ones the first."""

@@ -45,13 +45,17 @@ def _missing_option(error: MissingConfigException) -> str:
 
 def _refused_override(error: ConfigCompositionException) -> str:
     found = re.match(r"Could not override '([^']+)'", str(error))
+    cause = error.__cause__
     if found is None:
-        cause = f": {_first_line(error.__cause__)}" if error.__cause__ else ""
-        return f"{_first_line(error).removeprefix('Error merging override ')}{cause}"
-    key = found[1]
-    known = set(_known_keys(without=key))
-    same_name = {name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]}
-    return f"{key}: no such key{near(key, same_name or known)}"
+        because = f": {_first_line(cause)}" if cause else ""
+        return f"{_first_line(error).removeprefix('Error merging override ')}{because}"
+    key = getattr(cause, "full_key", None) or found[1]  # of `section={new: 1}` the new key, not the section
+    known = set(_known_keys(without=found[1]))
+    name = key.rpartition(".")[2]
+    same_name = sorted(other for other in known if other.rpartition(".")[2] == name)
+    hint = f"; did you mean {' or '.join(map(repr, same_name))}?" if same_name else near(key, known)
+    own = f" (a class of your own takes it as +{key}=...)" if "." in key else ""
+    return f"{key}: no such key{hint}{own}"
 
 
 def _known_keys(without: str) -> Iterator[str]:

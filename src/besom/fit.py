@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import logging
+import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 from torch.optim import Optimizer
 
@@ -59,7 +62,6 @@ def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]
     if settings.test:
         _run(trainer, lambda: trainer.test(module, datamodule=data, ckpt_path="best", verbose=False))
     if trainer.is_global_zero:
-        log.metrics({"objective": value}, step=objective.epoch())
         if settings.tracking.log_checkpoint:
             log.artifact(Path(checkpoint.best_model_path), "checkpoints")
         tested = {name: float(score) for name, score in trainer.callback_metrics.items() if name.startswith("test/")}
@@ -80,9 +82,7 @@ def build_data(settings: Settings) -> ImageData:
 
 def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
     """The user's own LightningModule as it is; a network in besom's `Classifier`."""
-    # a class of the user's takes what it declares of these
-    facts = {"input_shape": data.input_shape, "num_classes": data.num_classes}
-    model = _build(settings.model, "model", **_accepted(settings.model, facts))
+    model = _build(settings.model, "model", input_shape=data.input_shape, num_classes=data.num_classes)
     if isinstance(model, pl.LightningModule):
         return model
     if not isinstance(model, nn.Module):
@@ -94,7 +94,7 @@ def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
     return Classifier(
         network=model,
         loss=_build(settings.loss, "loss"),
-        make_optimizer=lambda parameters: _optimizer(settings, parameters),
+        make_optimizer=lambda parameters: _build(settings.optimizer, "optimizer", list(parameters)),
         make_schedule=lambda optimizer, total_steps: _schedule(settings, optimizer, total_steps),
         num_classes=data.num_classes,
     )
@@ -122,10 +122,13 @@ def build_trainer(settings: Settings, logger: RunLogger, callbacks: list[Callbac
     )
 
 
-def _build(section: Target, where: str, **more: Any) -> Any:
-    """Build what a section names; the user's own class may refuse its arguments."""
+def _build(section: Target, where: str, *inputs: Any, **offered: Any) -> Any:
+    """Build what a section names; of `offered` it is given what it declares."""
+    found = _find(section.target, where)
+    accepted = {name: value for name, value in offered.items() if name in inspect.signature(found).parameters}
+    arguments = {"_target_": section.target, **section.arguments()}  # in which a `_target_` may be nested
     try:
-        return instantiate({"_target_": section.target, **section.arguments()}, **more, _convert_="all")
+        return instantiate(arguments, *inputs, **accepted, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, InputError):
@@ -133,27 +136,24 @@ def _build(section: Target, where: str, **more: Any) -> Any:
         raise InputError(f"{where}._target_={section.target} cannot be built: {cause or error}") from error
 
 
-def _accepted(section: Target, facts: dict[str, Any]) -> dict[str, Any]:
+def _find(target: str, where: str) -> Any:
+    module, _, name = target.rpartition(".")
     try:
-        parameters = inspect.signature(get_object(section.target)).parameters
+        return getattr(importlib.import_module(module), name)
+    except AttributeError as error:
+        there = [other for other in dir(sys.modules[module]) if not other.startswith("_")]
+        raise InputError(f"{where}._target_={target}: {module} has no {name}{near(name, there)}") from error
     except Exception as error:  # importing the user's module runs the user's code
-        raise InputError(f"_target_={section.target} cannot be imported: {error}") from error
-    return {name: value for name, value in facts.items() if name in parameters}
-
-
-def _optimizer(settings: Settings, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    section = settings.optimizer
-    factory = instantiate({"_target_": section.target, "_partial_": True, **section.arguments()}, _convert_="all")
-    return factory(parameters)  # type: ignore[no-any-return]
+        raise InputError(f"{where}._target_={target} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _schedule(settings: Settings, optimizer: Optimizer, total_steps: int) -> dict[str, Any]:
     section = settings.scheduler
-    arguments = section.arguments()
-    if "total_steps" in arguments and arguments["total_steps"] is None:
-        arguments["total_steps"] = total_steps
-    factory = instantiate({"_target_": section.target, "_partial_": True, **arguments}, _convert_="all")
-    return {"scheduler": factory(optimizer), "interval": section.interval, "monitor": settings.objective.metric}
+    # of OneCycleLR and its like; null in the config, known only here
+    unknown = "total_steps" in section.arguments() and section.arguments()["total_steps"] is None
+    counted = {"total_steps": total_steps} if unknown else {}
+    scheduler = _build(section, "scheduler", optimizer, **counted)
+    return {"scheduler": scheduler, "interval": section.interval, "monitor": settings.objective.metric}
 
 
 def _early_stopping(settings: Settings) -> list[Callback]:
@@ -178,9 +178,11 @@ def _check_device(accelerator: str) -> None:
 
 
 def _run(trainer: pl.Trainer, stage: Callable[[], object]) -> None:
-    """Lightning answers Ctrl-C with exit(1); pass on what it was."""
+    """Lightning answers Ctrl-C with exit(1) and SIGTERM with exit(0); pass on what it was."""
     try:
         stage()
+    except SIGTERMException as error:
+        raise SystemExit(128 + signal.SIGTERM) from error
     except SystemExit as error:
         if trainer.interrupted and error.code == 1:
             raise KeyboardInterrupt from error
@@ -219,6 +221,7 @@ def _quiet() -> None:
     for text in (
         "does not have many workers",  # batches are taken as whole tensors: worker processes would only copy them
         "is smaller than the logging interval",  # metrics are logged by epoch
+        "It is recommended to use .self.log",  # torchmetrics has summed over the devices already
         "Checkpoint directory .* exists and is not empty",  # a retried attempt goes on in its folder
         "isinstance\\(treespec, LeafSpec\\)",  # Lightning calls what torch has deprecated
     ):

@@ -14,9 +14,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from besom.app import refuse, run
 from besom.config import load, shipped
+from besom.errors import BesomError
 from besom.settings import Settings
-from besom.tracking import Recorder, RunLog, open_store
+from besom.tracking import Recorder, RunLog, Store
 from besom.tracking.store import masked
 from besom.trial import in_sweep, preload
 
@@ -27,25 +29,37 @@ def main(cfg: DictConfig) -> float:
     """One tracked run; returns its objective, so that any Hydra sweeper can use it."""
     settings = load(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    frozen = folder / "config.yaml"
-    frozen.write_text(OmegaConf.to_yaml(cfg))
     log = RunLog(folder / "run.jsonl")
-    log.params(_params(cfg))
-    log.artifact(frozen)
-    return train(settings, log, folder)
+    if _first_process():
+        frozen = folder / "config.yaml"
+        frozen.write_text(OmegaConf.to_yaml(cfg))
+        log.params(_params(cfg))
+        log.artifact(frozen)
+    try:
+        return train(settings, log, folder)
+    except BesomError as error:
+        if in_sweep():
+            raise
+        refuse(error)
 
 
 def train(settings: Settings, log: RunLog, folder: Path) -> float:
     """Fit and record. `folder` takes the checkpoints."""
     tracking = settings.tracking
-    # in a sweep the worker records what the trial writes down; of several processes of one run, the first
-    if tracking.uri is None or in_sweep() or os.environ.get("LOCAL_RANK", "0") != "0":
+    # in a sweep the worker records what the trial writes down
+    if tracking.uri is None or in_sweep() or not _first_process():
         return _fit(settings, log, folder)
-    store = open_store(tracking.uri, tracking.experiment)
+    store = Store(tracking.uri, tracking.experiment)
     with Recorder(store, log.path, name=tracking.run_name, tags=tracking.tags) as recorder:
         value = _fit(settings, log, folder, begin=recorder.start)
+        log.metrics({"objective": value}, step=0)
     print(f"recorded as run {recorder.run_id} in {masked(store.uri)}; to look at it: besom ui")
     return value
+
+
+def _first_process() -> bool:
+    """Of the processes of a DDP run, the one the user started; Lightning starts the others with this set."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None] = lambda: None) -> float:
@@ -72,6 +86,4 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 if __name__ == "__main__":
-    from besom.app import run
-
     run(main)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from besom.errors import InputError, RunFailed, near
-from besom.tracking.store import SERVERS, Store, open_store
+from besom.tracking.store import SERVERS, Store
 
 HOST = "127.0.0.1"
 START_S = 60  # a cold MLflow server takes about 5 s here
@@ -26,7 +26,7 @@ def serve(study: str | None, port: int) -> int:
         InputError: the port is taken, or there is no such study.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    store = open_store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom"))
+    store = Store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom"))
     page = _page(store, study)
     if urlsplit(uri).scheme in SERVERS:
         print(f"{uri.rstrip('/')}/{page}")

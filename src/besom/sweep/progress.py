@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from besom.sweep.space import as_text
+from besom.sweep.space import short
 from besom.sweep.study import REASON, Study
 
 
@@ -91,7 +91,7 @@ class Bar(Lines):
 
 def one_line(trial: FrozenTrial, metric: str) -> str:
     """`trial 7 complete  val/acc 0.9861  optimizer=adamw optimizer.lr=0.0031  4.2 s`"""
-    point = " ".join(f"{key}={as_text(value)}" for key, value in trial.params.items())
+    point = " ".join(f"{key}={short(value)}" for key, value in trial.params.items())
     took = f"{trial.duration.total_seconds():.1f} s" if trial.duration else ""
     match trial.state:
         case TrialState.COMPLETE:

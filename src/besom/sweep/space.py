@@ -93,7 +93,12 @@ def as_text(value: Value) -> str:
 
 def label(values: Mapping[str, Value]) -> str:
     """A short name for a point, for tables: `gelu adamw 0.0031`."""
-    return " ".join(f"{value:.2g}" if isinstance(value, float) else as_text(value) for value in values.values())
+    return " ".join(map(short, values.values()))
+
+
+def short(value: Value) -> str:
+    """For people; `as_text` is exact."""
+    return f"{value:.3g}" if isinstance(value, float) else as_text(value)
 
 
 def _parse_lines(lines: Sequence[str], where: str) -> list[Override]:
@@ -103,9 +108,14 @@ def _parse_lines(lines: Sequence[str], where: str) -> list[Override]:
         try:
             parsed.append(parser.parse_override(line))
         except HydraException as error:
-            detail = str(error).strip().splitlines()[0]
-            raise InputError(f"{where}{line}: cannot be read: {detail}") from error
+            raise InputError(f"{where}{line}: cannot be read: {_detail(error)}") from error
     return parsed
+
+
+def _detail(error: HydraException) -> str:
+    """Hydra repeats the line, says what is wrong with it, and ends with a link: the middle one."""
+    lines = str(error).strip().splitlines()
+    return lines[min(1, len(lines) - 1)]
 
 
 def _as_line(value: Any) -> str:

@@ -7,7 +7,7 @@ all others; when none is left, the budget is spent. So no count can race, and no
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,6 +23,7 @@ from besom.errors import InputError
 from besom.locks import sqlite_file, sqlite_lock
 
 Direction = Literal["maximize", "minimize"]
+MakeSampler = Callable[[int], BaseSampler]
 
 # user attributes of the study and of its trials
 FOLDER, PARENT_RUN, STOP = "besom.folder", "besom.run", "besom.stop"
@@ -45,13 +46,9 @@ class Counts:
 class Study:
     """One connection to a study in its storage."""
 
-    def __init__(
-        self, url: str, name: str, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
-    ) -> None:
+    def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.name = name
-        self._sampler = sampler
-        self._pruner = pruner or optuna.pruners.NopPruner()
         self._storage = _storage(url)
         self._study = self._load()
 
@@ -91,8 +88,12 @@ class Study:
             self._study.enqueue_trial({})
         return self.counts().waiting
 
-    def claim(self, n_trials: int) -> Trial | None:
-        """Take the next waiting trial for this worker alone; None when the budget is spent."""
+    def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner) -> Trial | None:
+        """Take the next waiting trial for this worker alone; None when the budget is spent.
+
+        `sampler` is given the trial's number, so that a seed gives each trial its own point, whichever worker and session
+        asks for it.
+        """
         with sqlite_lock(self.url):  # SQLite does not lock the row between Optuna's look and its write
             counts = self.counts()
             if counts.finished + counts.running >= n_trials:  # a budget made smaller leaves some waiting
@@ -100,7 +101,7 @@ class Study:
             for waiting in self.trials((TrialState.WAITING,)):
                 if self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
                     # a fresh study: Optuna's own keeps a list of trials from its last look
-                    return Trial(self._load(), waiting._trial_id)
+                    return Trial(self._load(sampler(waiting.number), pruner), waiting._trial_id)
         return None
 
     def requeue(self, trial: Trial) -> None:
@@ -155,10 +156,8 @@ class Study:
     def stop_requested(self) -> bool:
         return bool(self.recall(STOP))
 
-    def _load(self) -> optuna.Study:
-        return optuna.load_study(
-            storage=self._storage, study_name=self.name, sampler=self._sampler, pruner=self._pruner
-        )
+    def _load(self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None) -> optuna.Study:
+        return optuna.load_study(storage=self._storage, study_name=self.name, sampler=sampler, pruner=pruner)
 
 
 def absolute(url: str) -> str:

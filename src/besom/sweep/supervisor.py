@@ -20,7 +20,7 @@ from besom.sweep.progress import Progress, progress
 from besom.sweep.report import note, summary
 from besom.sweep.study import PARENT_RUN, Direction, Study
 from besom.sweep.worker import Plan, Worker
-from besom.tracking import Store, open_store
+from besom.tracking import Store
 from besom.tracking.facts import tags
 
 POLL_S = 0.5  # between two looks at the study while workers run
@@ -48,8 +48,8 @@ def supervise(sweep: Sweep) -> None:
         RunFailed: a worker died, or no trial has completed.
     """
     plan = sweep.plan
-    store = open_store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
     study = Study.create(plan.storage, plan.study_name, sweep.direction, _folder(sweep.config))
+    store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
     study.allow_start()
     waiting = study.top_up(plan.n_trials)
     run = _open_run(study, store, plan)
@@ -74,36 +74,37 @@ def _launch_and_watch(sweep: Sweep, study: Study) -> None:
     # one worker a job; each its own folder, and no copy of the config in it
     jobs = [[*sweep.plan.space.fixed, f"hydra.sweep.subdir=workers/{n}", "hydra.output_subdir=null"] for n in range(sweep.n_jobs)]
     failure: list[BaseException] = []
+    ended = threading.Event()  # Thread.join forgets the thread when Ctrl-C interrupts it (python/cpython#90882)
 
     def launch() -> None:
         try:
             launcher.launch(jobs, initial_job_idx=0)
         except BaseException as error:  # whatever a launcher raises belongs to the main thread
             failure.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=launch, name="besom-launcher", daemon=True)
-    thread.start()
+    threading.Thread(target=launch, name="besom-launcher", daemon=True).start()
     with progress(study, sweep.plan.n_trials, sweep.metric) as view:
         try:
-            _watch(thread, view)
+            _watch(ended, view)
         except KeyboardInterrupt:
             view.say("stopping: the running trials go back to the queue; Ctrl-C again to kill them")
             study.request_stop()
-            _wait_or_kill(thread, launcher, view)
+            _wait_or_kill(ended, launcher, view)
             raise
     if failure:
         raise RunFailed(str(failure[0])) from failure[0]
 
 
-def _watch(thread: threading.Thread, view: Progress) -> None:
-    while thread.is_alive():
-        thread.join(POLL_S)
+def _watch(ended: threading.Event, view: Progress) -> None:
+    while not ended.wait(POLL_S):
         view.refresh()
 
 
-def _wait_or_kill(thread: threading.Thread, launcher: Launcher, view: Progress) -> None:
+def _wait_or_kill(ended: threading.Event, launcher: Launcher, view: Progress) -> None:
     try:
-        _watch(thread, view)
+        _watch(ended, view)
     except KeyboardInterrupt:
         if kill := getattr(launcher, "kill", None):
             kill()

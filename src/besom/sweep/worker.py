@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
+from optuna.pruners import NopPruner
+from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from besom.errors import InputError
@@ -23,7 +24,7 @@ from besom.sweep.attempt import Outcome, attempt, warm_up
 from besom.sweep.job import Job
 from besom.sweep.space import Space, Value, label
 from besom.sweep.study import PARENT_RUN, RUN, Study
-from besom.tracking import Recorder, RunLog, Store, open_store
+from besom.tracking import Recorder, RunLog, Store
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +58,22 @@ class Worker:
         """Pull trials until none is left; how many this worker has run."""
         _limit_threads(self.plan.threads)
         warm_up(getattr(self.task, "besom_preload", ()))
-        plan, number = self.plan, int(HydraConfig.get().job.num)
-        study = Study(plan.storage, plan.study_name, _sampler(plan.sampler, number), _build(plan.pruner))
-        store = open_store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
+        plan = self.plan
+        study = Study(plan.storage, plan.study_name)
+        pruner = _build(plan.pruner) if plan.pruner else NopPruner()
+        store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
         done = 0
-        while not study.stop_requested() and (trial := study.claim(plan.n_trials)):
+        while not study.stop_requested() and (trial := study.claim(plan.n_trials, self._sampler, pruner)):
             self._run(study, store, trial)
             done += 1
         return done
+
+    def _sampler(self, trial: int) -> BaseSampler:
+        """With one seed for all, trials asked for at the same time would get the same point."""
+        config = self.plan.sampler
+        seed = {} if config.get("seed") is None else {"seed": int(config["seed"]) + trial}
+        sampler: BaseSampler = _build({**config, **seed})
+        return sampler
 
     def _run(self, study: Study, store: Store | None, trial: Trial) -> None:
         """One attempt at a trial, from its point to its end in the study and in MLflow."""
@@ -155,16 +164,7 @@ def _limit_threads(threads: int) -> None:
         os.environ[variable] = str(threads)
 
 
-def _sampler(config: Any, worker: int) -> Any:
-    """Each worker's sampler has a seed of its own: with one and the same they would all propose the same points."""
-    if config.get("seed") is None:
-        return _build(config)
-    return _build({**config, "seed": int(config["seed"]) + worker})
-
-
 def _build(config: Any) -> Any:
-    if config is None:
-        return None
     try:
         return instantiate(config)
     except Exception as error:  # whatever the class makes of its arguments

@@ -2,6 +2,6 @@
 
 from besom.tracking.log import Entry, RunLog
 from besom.tracking.recorder import Recorder
-from besom.tracking.store import Store, open_store
+from besom.tracking.store import Store
 
-__all__ = ["Entry", "Recorder", "RunLog", "Store", "open_store"]
+__all__ = ["Entry", "Recorder", "RunLog", "Store"]

@@ -1,4 +1,4 @@
-"""The MLflow store: opened with all checks, so that later calls can rely on it."""
+"""The MLflow store: checked before it is relied on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,9 +26,27 @@ REACH_S = 5  # a server that does not answer in this time is called unreachable;
 
 @dataclass
 class Store:
+    """Opened when it is first used: an input refused before that leaves no trace in it."""
+
     uri: str
     experiment: str
-    client: MlflowClient
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """Connect.
+
+        Raises:
+            InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody answers there.
+        """
+        check_uri(self.uri)
+        client = _mlflow_client(self.uri)
+        try:
+            with sqlite_lock(self.uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
+                client.search_experiments(max_results=1)
+        except Exception as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
+            reason = _first_line(error)
+            raise InputError(f"tracking.uri={masked(self.uri)}: the store cannot be opened: {reason}") from error
+        return client
 
     def create_run(self, name: str | None, tags: Mapping[str, str], parent: str | None = None) -> str:
         """A new RUNNING run; its id. With `parent`, nested under that run."""
@@ -53,22 +72,6 @@ class Store:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
         raise AssertionError("an experiment that exists was not found")
-
-
-def open_store(uri: str, experiment: str) -> Store:
-    """Connect to MLflow's store at `uri`.
-
-    Raises:
-        InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody answers there.
-    """
-    check_uri(uri)
-    client = _mlflow_client(uri)
-    try:
-        with sqlite_lock(uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
-            client.search_experiments(max_results=1)
-    except Exception as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
-        raise InputError(f"tracking.uri={masked(uri)}: the store cannot be opened: {_first_line(error)}") from error
-    return Store(uri, experiment, client)
 
 
 def check_uri(uri: str) -> None:
@@ -125,12 +128,6 @@ def _mlflow_client(uri: str) -> MlflowClient:
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return masked(text.splitlines()[0]) if text else type(error).__name__
-
-
-def local_folder(uri: str) -> Path | None:
-    """Where a local store lies; None for a server or a network database."""
-    path = sqlite_file(uri)
-    return path.parent if path else None
 
 
 def as_param(value: Any) -> str:

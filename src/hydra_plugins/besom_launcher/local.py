@@ -2,6 +2,7 @@
 
 # no `from __future__ import annotations`: Hydra runs this before it is in sys.modules, where dataclasses would look
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -48,8 +49,10 @@ class LocalLauncher(Launcher):
         return [JobReturn() for _ in codes]
 
     def kill(self) -> None:
+        """Each job with all it has started."""
         for process in self._processes:
-            process.kill()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _start(self, overrides: list[str], index: int) -> Path:
         import cloudpickle

@@ -26,8 +26,9 @@ class Objective(Callback):
     """Follows the objective's metric, reports it to the sweep each epoch, and reduces it in the end.
 
     Raises:
-        InputError: the metric is not among those logged; found by the first validation, or by the first epoch's end for a
-            metric of training.
+        InputError: the metric is not among those logged; found by the first validation, a metric of training by the
+            first epoch's end.
+
     """
 
     def __init__(self, objective: settings.Objective) -> None:

@@ -73,11 +73,9 @@ def _ui(arguments: list[str]) -> None:
     from besom.ui import serve
 
     try:
-        sys.exit(serve(asked.study, asked.port))
+        serve(asked.study, asked.port)
     except BesomError as error:
         _refuse(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(0)
 
 
 def _refuse(message: str, code: int = 2) -> None:

@@ -21,7 +21,7 @@ def as_input_error(error: Exception) -> InputError | None:
         case MissingConfigException():
             return InputError(_missing_option(error))
         case OverrideParseException():
-            return InputError(f"{error.override}: cannot be read as an override: {_first_line(error)}")
+            return InputError(f"{error.override}: cannot be read as an override; write it as key=value")
         case ConfigCompositionException():
             return InputError(_refused_override(error))
         case HydraException():
@@ -74,11 +74,11 @@ def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in node:
         if key == "hydra":
             continue
-        yield f"{prefix}{key}"
+        yield prefix + str(key)
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, str(key)):
             continue
         if isinstance(child := node[key], DictConfig):
-            yield from _keys(child, f"{prefix}{key}.")
+            yield from _keys(child, f"{prefix}{key!s}.")
 
 
 def _while_making_the_output_folder(error: OSError) -> bool:

@@ -1,4 +1,4 @@
-"""From a composed Hydra config to `Settings`, or to one message that says what is wrong. Torch is not needed for either."""
+"""From a composed Hydra config to `Settings`, or to one message that says what is wrong. Neither needs torch."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def load(cfg: DictConfig) -> Settings:
 
     Raises:
         InputError: one message with every wrong key, its value, and what would be right.
+
     """
     try:
         values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

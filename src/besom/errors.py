@@ -18,7 +18,7 @@ class InputError(BesomError):
     exit_code = 2
 
 
-class RunFailed(BesomError):
+class RunError(BesomError):
     """A run was started and did not reach its end."""
 
 

@@ -39,6 +39,7 @@ def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]
     Raises:
         InputError: the settings cannot be built, or the objective's metric is never logged.
         KeyboardInterrupt: the user has pressed Ctrl-C; checkpoints are written.
+
     """
     _quiet()
     pl.seed_everything(settings.seed, workers=True, verbose=False)
@@ -55,7 +56,9 @@ def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]
         save_last=True,
         enable_version_counter=False,
     )
-    trainer = build_trainer(settings, RunLogger(log), [Begin(begin), objective, checkpoint, *_early_stopping(settings)], folder)
+    trainer = build_trainer(
+        settings, RunLogger(log), [Begin(begin), objective, checkpoint, *_early_stopping(settings)], folder
+    )
     _write_down(trainer, data, module, log)
     _run(trainer, lambda: trainer.fit(module, datamodule=data))
     value = objective.value()
@@ -87,10 +90,12 @@ def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
         return model
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"model._target_={settings.model.target} is a {type(model).__name__}: name a torch.nn.Module or a LightningModule"
+            f"model._target_={settings.model.target} is a {type(model).__name__}: "
+            "name a torch.nn.Module or a LightningModule"
         )
-    if settings.objective.metric not in Classifier.logs:
-        raise InputError(f"objective.metric={settings.objective.metric} is never logged{near(settings.objective.metric, Classifier.logs)}")
+    metric = settings.objective.metric
+    if metric not in Classifier.logs:
+        raise InputError(f"objective.metric={metric} is never logged{near(metric, Classifier.logs)}")
     return Classifier(
         network=model,
         loss=_build(settings.loss, "loss"),
@@ -104,7 +109,6 @@ def build_trainer(settings: Settings, logger: RunLogger, callbacks: list[Callbac
     options = settings.trainer
     if options.accelerator in ("cuda", "gpu", "mps"):
         _check_device(options.accelerator)
-    on_terminal = sys.stderr.isatty()
     return pl.Trainer(
         max_epochs=options.max_epochs,
         accelerator=options.accelerator,
@@ -117,8 +121,8 @@ def build_trainer(settings: Settings, logger: RunLogger, callbacks: list[Callbac
         logger=logger,
         callbacks=callbacks,
         default_root_dir=folder,
-        enable_progress_bar=on_terminal,
-        enable_model_summary=on_terminal,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
     )
 
 
@@ -199,14 +203,20 @@ def _write_down(trainer: pl.Trainer, data: ImageData, module: pl.LightningModule
         name=whole.name,
         digest=whole.digest(),
         origin=whole.origin,
-        schema=json.dumps({"images": ["uint8", [-1, *data.input_shape]], "labels": ["int64", [-1]], "classes": list(whole.classes)}),
+        schema=json.dumps(
+            {"images": ["uint8", [-1, *data.input_shape]], "labels": ["int64", [-1]], "classes": list(whole.classes)}
+        ),
         profile=json.dumps({"num_rows": len(whole.labels), **{name: len(rows) for name, rows in data.rows.items()}}),
     )
 
 
 def _device(trainer: pl.Trainer) -> str:
     kind = trainer.strategy.root_device.type
-    name = torch.cuda.get_device_name(trainer.strategy.root_device) if kind == "cuda" else f"{torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name(trainer.strategy.root_device)
+        if kind == "cuda"
+        else f"{torch.get_num_threads()} threads"
+    )
     return f"{kind} x{trainer.num_devices} ({name})"
 
 

@@ -1,7 +1,7 @@
 """What a config may say: one class a section, one line a key, with its type and its limits.
 
-A section with a `_target_` that besom knows is checked key by key; any other `_target_` is the user's own class and takes
-what it likes.
+A section with a `_target_` that besom knows is checked key by key; any other `_target_` is the user's own class and
+takes what it likes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def _finite(value: float) -> float:
 def _folder(path: str) -> str:
     if Path(path).is_dir():
         return path
-    raise ValueError(f"no such folder (looked in {Path(path).absolute()}); make it, or name the one that holds the data")
+    raise ValueError(
+        f"no such folder (looked in {Path(path).absolute()}); make it, or name the one that holds the data"
+    )
 
 
 Positive = Annotated[float, Field(gt=0), AfterValidator(_finite)]
@@ -130,7 +132,9 @@ class SGD(Optimizer):
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> SGD:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov=true needs a momentum above 0; set optimizer.momentum or optimizer.nesterov=false")
+            raise ValueError(
+                "nesterov=true needs a momentum above 0; set optimizer.momentum or optimizer.nesterov=false"
+            )
         return self
 
 

@@ -69,7 +69,7 @@ def _fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None
 
 
 def _params(cfg: DictConfig) -> dict[str, Any]:
-    """The chosen option of each group, and every value by its dotted key; where a run is recorded is no parameter of it."""
+    """The chosen option of each group, and every value by its dotted key; where a run is recorded is no parameter."""
     chosen = {group: option for group, option in HydraConfig.get().runtime.choices.items() if "/" not in group}
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)

@@ -29,7 +29,7 @@ _listener: Listener | None = None
 
 def listen(listener: Listener) -> None:
     """Called by the engine, once, in the process where the trial runs."""
-    global _listener  # noqa: PLW0603 - one process runs one trial
+    global _listener
     _listener = listener
 
 
@@ -46,6 +46,7 @@ def report(value: float, step: int) -> None:
     Raises:
         TrialPruned: the trial should stop; do not catch it.
         ValueError: the value is not a number that can be compared, or the step is negative.
+
     """
     if _listener is None:
         return

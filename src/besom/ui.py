@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 import sys
-import time
-from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
-from besom.errors import InputError, RunFailed, near
+from besom.errors import InputError, near
 from besom.tracking.store import SERVERS, Store
 
 HOST = "127.0.0.1"
-START_S = 60  # a cold MLflow server takes about 5 s here
+TRAINING = "?workflowType=machine_learning"  # otherwise the UI shows a run as it would a language model's evaluation
 
 
-def serve(study: str | None, port: int) -> int:
-    """Run the UI until Ctrl-C; its exit code. Where the store is a server already, only its link is printed.
+def serve(study: str | None, port: int) -> None:
+    """Print the link, then become MLflow's server, until Ctrl-C. Where the store is a server already, only print.
 
     Raises:
         InputError: the port is taken, or there is no such study.
+
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    store = Store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom"))
-    page = _page(store, study)
+    page = _page(Store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom")), study)
     if urlsplit(uri).scheme in SERVERS:
         print(f"{uri.rstrip('/')}/{page}")
-        return 0
+        return
     _check_port(port)
-    server = subprocess.Popen(_command(uri, port), env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
-    try:
-        _wait_until_up(server, port)
-        print(f"\nMLflow's UI: http://{HOST}:{port}/{page}\nCtrl-C ends it", flush=True)
-        return server.wait()
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait()
+    print(f"MLflow's UI, in a few seconds: http://{HOST}:{port}/{page}\nCtrl-C ends it", flush=True)
+    command = _command(uri, port)
+    lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    # no besom process stays behind it: one server and its one worker are all that runs
+    os.execve(command[0], command, {**os.environ, **lean})
 
 
 def _command(uri: str, port: int) -> list[str]:
@@ -61,13 +53,15 @@ def _page(store: Store, study: str | None) -> str:
         return ""
     table = f"#/experiments/{experiment.experiment_id}/runs"
     if study is None:
-        return table
+        return table + TRAINING
     wanted = "tags.`besom.study` LIKE '%'"
     runs = store.client.search_runs([experiment.experiment_id], wanted, max_results=1000)
-    parents = {run.data.tags["besom.study"]: run.info.run_id for run in reversed(runs) if "besom.trial" not in run.data.tags}
+    parents = {
+        run.data.tags["besom.study"]: run.info.run_id for run in reversed(runs) if "besom.trial" not in run.data.tags
+    }
     if study not in parents:
         raise InputError(f"no study {study!r} in experiment {store.experiment!r}{near(study, parents)}")
-    return f"{table}/{parents[study]}"
+    return f"{table}/{parents[study]}{TRAINING}"
 
 
 def _check_port(port: int) -> None:
@@ -76,16 +70,6 @@ def _check_port(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise InputError(f"port {port} is in use ({error.strerror}); choose another: besom ui --port {port + 1}") from error
-
-
-def _wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_S
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            urlopen(f"http://{HOST}:{port}/health", timeout=1).close()
-        except (URLError, OSError):
-            time.sleep(0.1)
-        else:
-            return
-    raise RunFailed(f"MLflow's server did not start on port {port}; its own words are above")
+            raise InputError(
+                f"port {port} is in use ({error.strerror}); choose another: besom ui --port {port + 1}"
+            ) from error

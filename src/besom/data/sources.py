@@ -27,9 +27,8 @@ class Images:
     def __post_init__(self) -> None:
         """Raises ValueError where the tensors do not fit the promise above."""
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
-            raise ValueError(
-                f"images of {self.name} must be uint8 [N, C, H, W], but got {self.images.dtype} {list(self.images.shape)}"
-            )
+            got = f"{self.images.dtype} {list(self.images.shape)}"
+            raise ValueError(f"images of {self.name} must be uint8 [N, C, H, W], but got {got}")
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
             raise ValueError(
                 f"labels of {self.name} must be int64 [{len(self.images)}], "
@@ -60,7 +59,7 @@ def digits() -> Images:
 
 
 def image_folder(folder: str, size: Sequence[int], channels: int) -> Images:
-    """A person's own pictures: `folder/CLASS/*.png` (or any format PIL reads), each resized to `size` (height, width)."""
+    """A person's own pictures: `folder/CLASS/*.png`, or any format PIL reads, resized to `size` (height, width)."""
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 

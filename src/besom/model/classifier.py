@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-Stage = Literal["train", "val", "test"]
+Batch = tuple[Tensor, Tensor]  # images: float32 [B, C, H, W]; labels: int64 [B]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeSchedule = Callable[[Optimizer, int], dict[str, Any]]
 
@@ -37,41 +37,31 @@ class Classifier(pl.LightningModule):
         self.loss = loss
         self._make_optimizer = make_optimizer
         self._make_schedule = make_schedule
-        self._losses = nn.ModuleDict({_slot(stage): MeanMetric() for stage in ("train", "val", "test")})
-        self._scores = nn.ModuleDict(
-            {
-                _slot(stage): MetricCollection(
-                    {
-                        "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-                        "f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
-                    }
-                )
-                for stage in ("train", "val", "test")
-            }
-        )
+        # one for each stage: validation runs in the middle of a training epoch
+        self.train_scores, self.val_scores, self.test_scores = (Scores(num_classes) for _ in range(3))
 
     def forward(self, images: Tensor) -> Tensor:
         """images: float32 [B, C, H, W] → logits: [B, num_classes]."""
         logits: Tensor = self.network(images)
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step("train", batch)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._step(batch, self.train_scores)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._step("val", batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, self.val_scores)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._step("test", batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, self.test_scores)
 
     def on_train_epoch_end(self) -> None:
-        self._publish("train", lr=self.trainer.optimizers[0].param_groups[0]["lr"])
+        self._publish({"train/lr": self.trainer.optimizers[0].param_groups[0]["lr"], **self.train_scores.take("train")})
 
     def on_validation_epoch_end(self) -> None:
-        self._publish("val")
+        self._publish(self.val_scores.take("val"))
 
     def on_test_epoch_end(self) -> None:
-        self._publish("test")
+        self._publish(self.test_scores.take("test"))
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(self.parameters())
@@ -80,25 +70,42 @@ class Classifier(pl.LightningModule):
             "lr_scheduler": self._make_schedule(optimizer, int(self.trainer.estimated_stepping_batches)),
         }
 
-    def _step(self, stage: Stage, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _step(self, batch: Batch, scores: Scores) -> Tensor:
         images, labels = batch
         logits = self(images)
         loss: Tensor = self.loss(logits, labels)
-        self._losses[_slot(stage)].update(loss.detach(), len(labels))
-        self._scores[_slot(stage)].update(logits.detach(), labels)
+        scores.update(loss.detach(), logits.detach(), labels)
         return loss
 
-    def _publish(self, stage: Stage, **more: float) -> None:
-        """One value an epoch, at the epoch's number: Lightning's own way counts optimizer steps, which differ by batch size."""
-        loss, scores = self._losses[_slot(stage)], self._scores[_slot(stage)]
-        values = {f"{stage}/{name}": value for name, value in {"loss": loss.compute(), **scores.compute(), **more}.items()}
-        loss.reset()
-        scores.reset()
-        self.log_dict(values, logger=False, prog_bar=stage == "val")
+    def _publish(self, values: dict[str, float]) -> None:
+        """One value an epoch, at the epoch's number: Lightning would count steps, which differ by batch size."""
+        on_bar = {name: value for name, value in values.items() if name in ("val/loss", "val/acc")}
+        self.log_dict(on_bar, logger=False, prog_bar=True)
+        self.log_dict({name: value for name, value in values.items() if name not in on_bar}, logger=False)
         if self.logger and not self.trainer.sanity_checking:
-            self.logger.log_metrics({name: float(value) for name, value in values.items()}, step=self.current_epoch)
+            self.logger.log_metrics(values, step=self.current_epoch)
 
 
-def _slot(stage: Stage) -> str:
-    """A module may not be called `train`: nn.Module has a method of that name."""
-    return f"{stage}_"
+class Scores(nn.Module):
+    """Loss, accuracy and macro-F1 over all images of one epoch, and of all devices."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.loss = MeanMetric()
+        self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+        self.f1 = MulticlassF1Score(num_classes, average="macro", validate_args=False)
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """loss: scalar, the batch's mean; logits: [B, K]; labels: int64 [B]."""
+        self.loss.update(loss, len(labels))
+        predicted = logits.argmax(dim=1)
+        self.acc.update(predicted, labels)
+        self.f1.update(predicted, labels)
+
+    def take(self, stage: str) -> dict[str, float]:
+        """The epoch's values, named `STAGE/...`; the next epoch starts from nothing."""
+        metrics = {"loss": self.loss, "acc": self.acc, "f1": self.f1}
+        values = {f"{stage}/{name}": float(metric.compute()) for name, metric in metrics.items()}
+        for metric in metrics.values():
+            metric.reset()
+        return values

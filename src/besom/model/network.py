@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ class CNN(nn.Module):
 
     Raises:
         InputError: the pooling would shrink the image to nothing.
+
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class CNN(nn.Module):
         self.features = nn.Sequential(
             *(
                 ConvBlock(before, after, kernel_size=kernel_size, activation=activation, norm=norm, pool=pool)
-                for before, after in zip(sizes, sizes[1:], strict=False)
+                for before, after in pairwise(sizes)
             )
         )
         flat = sizes[-1] * (height // shrink) * (width_in // shrink)

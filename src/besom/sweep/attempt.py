@@ -39,7 +39,7 @@ class Outcome:
 
 
 def warm_up(modules: Sequence[str]) -> None:
-    """Start the fork server with these modules imported; trials fork from it. Returns at once: it warms up by itself."""
+    """Start the fork server with these modules imported; trials fork from it. Returns at once."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["besom.sweep.attempt", *modules])
     from multiprocessing.forkserver import ensure_running

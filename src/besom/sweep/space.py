@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
@@ -58,6 +58,7 @@ def parse(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
 
     Raises:
         InputError: a line cannot be parsed, or what it describes is empty.
+
     """
     lines = {key: f"{key}={_as_line(value)}" for key, value in params.items()}
     parsed = [*_parse_lines(list(lines.values()), "hydra.sweeper.params: "), *_parse_lines(arguments, "")]

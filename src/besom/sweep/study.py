@@ -1,7 +1,7 @@
 """The study is the queue: every question besom asks of Optuna is asked here.
 
-The budget is written into the study before the first trial runs, as WAITING trials. A worker that claims one takes it from
-all others; when none is left, the budget is spent. So no count can race, and nothing hands out work.
+The budget is written into the study before the first trial runs, as WAITING trials. A worker that claims one takes it
+from all others; when none is left, the budget is spent. So no count can race, and nothing hands out work.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Study:
 
         Raises:
             InputError: the storage cannot be opened, or the study there searches in the other direction.
+
         """
         with sqlite_lock(url):  # two processes that make one fresh SQLite file's tables destroy each other's
             storage = _storage(url)
@@ -91,8 +92,8 @@ class Study:
     def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner) -> Trial | None:
         """Take the next waiting trial for this worker alone; None when the budget is spent.
 
-        `sampler` is given the trial's number, so that a seed gives each trial its own point, whichever worker and session
-        asks for it.
+        `sampler` is given the trial's number, so that a seed gives each trial its own point, whichever worker and
+        session asks for it.
         """
         with sqlite_lock(self.url):  # SQLite does not lock the row between Optuna's look and its write
             counts = self.counts()

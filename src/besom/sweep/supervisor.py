@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra.core.plugins import Plugins
@@ -15,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from besom.errors import InputError, RunFailed
+from besom.errors import InputError, RunError
 from besom.sweep.progress import Progress, progress
 from besom.sweep.report import note, summary
 from besom.sweep.study import PARENT_RUN, Direction, Study
@@ -45,7 +43,8 @@ def supervise(sweep: Sweep) -> None:
     Raises:
         InputError: found before the first trial.
         KeyboardInterrupt: stopped by the user; the same command goes on.
-        RunFailed: a worker died, or no trial has completed.
+        RunError: a worker died, or no trial has completed.
+
     """
     plan = sweep.plan
     study = Study.create(plan.storage, plan.study_name, sweep.direction, _folder(sweep.config))
@@ -56,6 +55,8 @@ def supervise(sweep: Sweep) -> None:
     ended = "FAILED"
     try:
         if waiting:
+            at_once = f"{sweep.n_jobs} at a time"
+            print(f"study {study.name}: {waiting} trials to go, {at_once}; after Ctrl-C the same command goes on")
             _launch_and_watch(sweep, study)
         ended = "FINISHED" if study.best() else "FAILED"
     except KeyboardInterrupt:
@@ -66,13 +67,16 @@ def supervise(sweep: Sweep) -> None:
             _close_run(study, store, run, ended, sweep)
     print(summary(study, sweep.metric, plan))
     if study.best() is None:
-        raise RunFailed(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
+        raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
 
 
 def _launch_and_watch(sweep: Sweep, study: Study) -> None:
     launcher = _launcher(sweep, study)
     # one worker a job; each its own folder, and no copy of the config in it
-    jobs = [[*sweep.plan.space.fixed, f"hydra.sweep.subdir=workers/{n}", "hydra.output_subdir=null"] for n in range(sweep.n_jobs)]
+    jobs = [
+        [*sweep.plan.space.fixed, f"hydra.sweep.subdir=workers/{n}", "hydra.output_subdir=null"]
+        for n in range(sweep.n_jobs)
+    ]
     failure: list[BaseException] = []
     ended = threading.Event()  # Thread.join forgets the thread when Ctrl-C interrupts it (python/cpython#90882)
 
@@ -94,7 +98,7 @@ def _launch_and_watch(sweep: Sweep, study: Study) -> None:
             _wait_or_kill(ended, launcher, view)
             raise
     if failure:
-        raise RunFailed(str(failure[0])) from failure[0]
+        raise RunError(str(failure[0])) from failure[0]
 
 
 def _watch(ended: threading.Event, view: Progress) -> None:
@@ -172,5 +176,3 @@ def _first_reason(study: Study) -> str:
 def threads_per_trial(n_jobs: int) -> int:
     """The machine's cores, shared evenly."""
     return max(1, (os.cpu_count() or 1) // n_jobs)
-
-

@@ -155,7 +155,9 @@ def _finish(recorder: Recorder, outcome: Outcome) -> None:
         case "failed":
             recorder.finish("FAILED", outcome.reason, outcome="failed")
         case "interrupted":
-            recorder.finish("KILLED", "the sweep was stopped; it goes on with this trial when started again", "requeued")
+            recorder.finish(
+                "KILLED", "the sweep was stopped; it goes on with this trial when started again", "requeued"
+            )
 
 
 def _limit_threads(threads: int) -> None:

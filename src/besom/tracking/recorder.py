@@ -1,7 +1,7 @@
 """A run's way into MLflow: reads the run's log and sends it in batches, from a thread of its own.
 
-Why not Lightning's MLFlowLogger: it calls a pruned trial FAILED, cuts parameters at 250 characters, and makes training wait
-for the server at every metric.
+Why not Lightning's MLFlowLogger: it calls a pruned trial FAILED, cuts parameters at 250 characters, and makes training
+wait for the server at every metric.
 """
 
 from __future__ import annotations
@@ -89,19 +89,20 @@ class Recorder:
         while not self._stop.wait(EVERY_S):
             try:
                 self._drain()
-            except Exception as error:  # whatever MLflow, its store or the network raise: the log keeps all for the next try
+            except (
+                Exception
+            ) as error:  # whatever MLflow, its store or the network raise: the log keeps all for the next try
                 log.warning("MLflow did not take the last batch, it will be sent again: %s", error)
 
     def _drain(self) -> None:
         """Send every whole line not yet sent. What fails stays unsent: sending a line twice adds nothing."""
-        batch = _Batch()
-        offset = self._offset
-        for entry, offset in read(self._log_path, self._offset):
+        batch, end = _Batch(), self._offset
+        for entry, behind in read(self._log_path, self._offset):
             batch.add(entry)
-        if offset == self._offset:
-            return
-        self._send(batch)
-        self._offset = offset
+            end = behind
+        if end > self._offset:
+            self._send(batch)
+            self._offset = end
 
     def _send(self, batch: _Batch) -> None:
         from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
@@ -109,7 +110,10 @@ class Recorder:
         assert self.run_id is not None
         client, run = self._store.client, self.run_id
         fresh = {key: value for key, value in batch.params.items() if key not in self._params_sent}
-        params = [Param(key, value if len(value) <= MAX_VALUE else f"→ artifact params/{key}.txt") for key, value in fresh.items()]
+        params = [
+            Param(key, value if len(value) <= MAX_VALUE else f"→ artifact params/{key}.txt")
+            for key, value in fresh.items()
+        ]
         for some in _chunks(params, MAX_PARAMS):
             client.log_batch(run, params=some)
         for key, value in fresh.items():

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
 REACH_S = 5  # a server that does not answer in this time is called unreachable; MLflow itself would try for 244 s
+
+# without it MLflow's UI takes runs for conversations of a language model, and shows its pages for those
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 @dataclass
@@ -37,13 +39,16 @@ class Store:
 
         Raises:
             InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody answers there.
+
         """
         check_uri(self.uri)
         client = _mlflow_client(self.uri)
         try:
             with sqlite_lock(self.uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
                 client.search_experiments(max_results=1)
-        except Exception as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
+        except (
+            Exception
+        ) as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
             reason = _first_line(error)
             raise InputError(f"tracking.uri={masked(self.uri)}: the store cannot be opened: {reason}") from error
         return client
@@ -67,7 +72,7 @@ class Store:
                     )
                 return str(found.experiment_id)
             try:
-                return str(self.client.create_experiment(self.experiment))
+                return str(self.client.create_experiment(self.experiment, tags=EXPERIMENT_TAGS))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

@@ -40,6 +40,7 @@ class LocalLauncher(Launcher):
 
         Raises:
             RuntimeError: a job ended with an error; names its log.
+
         """
         logs = [self._start(list(overrides), initial_job_idx + index) for index, overrides in enumerate(job_overrides)]
         codes = [process.wait() for process in self._processes]
@@ -73,11 +74,10 @@ class LocalLauncher(Launcher):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # what can be imported here can be imported there: the app's own folder, the working directory
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
             )
         self._processes.append(process)
         assert process.stdin is not None
         process.stdin.write(cloudpickle.dumps(Job(self._task, self._context, config)))
         process.stdin.close()
         return path
-

@@ -1,4 +1,4 @@
-"""Where `besom train` and `besom sweep` find configs: the working directory's `conf/` and `sweeps/` before besom's own."""
+"""Where `besom train` and `besom sweep` find configs: the working directory's folders before besom's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hydra sweeper `besom`: `python any_app.py -m hydra/sweeper=besom`. Hydra imports this at every start: it stays light."""
+"""Hydra sweeper `besom`: `python any_app.py -m hydra/sweeper=besom`. Light: Hydra imports it at every start."""
 
 # no `from __future__ import annotations`: Hydra runs this before it is in sys.modules, where dataclasses would look
 import sys

@@ -1,0 +1,40 @@
+# python3 with venv is all that these need; everything else is installed into .venv
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: sweep test check lint clean constraints
+
+## the digits sweep: 20 trials, about a minute on two cores
+sweep: .venv/installed
+	$(BIN)/besom sweep digits
+
+## all tests
+test: .venv/installed-dev
+	$(BIN)/pytest -n 2
+
+## everything CI checks
+check: lint test
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@ .venv/installed
+
+## pin what is installed now
+constraints: .venv/installed-dev
+	(grep '^#' constraints.txt; $(BIN)/pip freeze --exclude-editable) > constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -167,13 +167,14 @@ def absolute(url: str) -> str:
     return f"sqlite:///{path}" if path else url
 
 
-def _storage(url: str) -> RDBStorage:
+def _storage(url: str) -> BaseStorage:
     optuna.logging.set_verbosity(logging.WARNING)
     path = sqlite_file(url)
     if path and not path.parent.is_dir():
         raise InputError(f"hydra.sweeper.storage={url}: no such folder: {path.parent}; make it first")
     try:
-        return RDBStorage(url)
+        # the cache is part of it: a trial it has not read cannot be written to
+        return get_storage(RDBStorage(url))
     except Exception as error:  # Optuna lets through the errors of SQLAlchemy and of each driver
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"hydra.sweeper.storage={url}: cannot be opened: {reason}") from error

@@ -47,6 +47,8 @@ def supervise(sweep: Sweep) -> None:
 
     """
     plan = sweep.plan
+    plan.make_sampler(trial=0)  # what cannot be built is refused here, not by each worker
+    plan.make_pruner()
     study = Study.create(plan.storage, plan.study_name, sweep.direction, _folder(sweep.config))
     store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
     study.allow_start()
@@ -56,7 +58,9 @@ def supervise(sweep: Sweep) -> None:
     try:
         if waiting:
             at_once = f"{sweep.n_jobs} at a time"
-            print(f"study {study.name}: {waiting} trials to go, {at_once}; after Ctrl-C the same command goes on")
+            print(
+                f"study {study.name}: {waiting} of {plan.n_trials} trials to go, {at_once}; after Ctrl-C the same command goes on"
+            )
             _launch_and_watch(sweep, study)
         ended = "FINISHED" if study.best() else "FAILED"
     except KeyboardInterrupt:

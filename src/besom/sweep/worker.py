@@ -15,7 +15,7 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
-from optuna.pruners import NopPruner
+from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
@@ -44,6 +44,15 @@ class Plan:
     threads: int  # CPU threads of one trial
     program: str  # the app, as a user would start it
 
+    def make_sampler(self, trial: int) -> BaseSampler:
+        """With one seed for all, trials asked for at the same time would get the same point."""
+        seed = {} if self.sampler.get("seed") is None else {"seed": int(self.sampler["seed"]) + trial}
+        sampler: BaseSampler = _build("sampler", {**self.sampler, **seed})
+        return sampler
+
+    def make_pruner(self) -> BasePruner:
+        return _build("pruner", self.pruner) if self.pruner else NopPruner()
+
 
 @dataclass
 class Worker:
@@ -60,20 +69,17 @@ class Worker:
         warm_up(getattr(self.task, "besom_preload", ()))
         plan = self.plan
         study = Study(plan.storage, plan.study_name)
-        pruner = _build(plan.pruner) if plan.pruner else NopPruner()
+        pruner = plan.make_pruner()
         store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
         done = 0
-        while not study.stop_requested() and (trial := study.claim(plan.n_trials, self._sampler, pruner)):
-            self._run(study, store, trial)
+        while not study.stop_requested() and (trial := study.claim(plan.n_trials, plan.make_sampler, pruner)):
+            try:
+                self._run(study, store, trial)
+            except BaseException:  # this worker is broken, not the trial: another worker, or the next session, takes it
+                study.requeue(trial)
+                raise
             done += 1
         return done
-
-    def _sampler(self, trial: int) -> BaseSampler:
-        """With one seed for all, trials asked for at the same time would get the same point."""
-        config = self.plan.sampler
-        seed = {} if config.get("seed") is None else {"seed": int(config["seed"]) + trial}
-        sampler: BaseSampler = _build({**config, **seed})
-        return sampler
 
     def _run(self, study: Study, store: Store | None, trial: Trial) -> None:
         """One attempt at a trial, from its point to its end in the study and in MLflow."""
@@ -166,8 +172,8 @@ def _limit_threads(threads: int) -> None:
         os.environ[variable] = str(threads)
 
 
-def _build(config: Any) -> Any:
+def _build(what: str, config: Any) -> Any:
     try:
         return instantiate(config)
     except Exception as error:  # whatever the class makes of its arguments
-        raise InputError(f"{config.get('_target_')} cannot be built: {error}") from error
+        raise InputError(f"hydra.sweeper.{what}: {config.get('_target_')}: {error.__cause__ or error}") from error

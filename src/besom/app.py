@@ -49,20 +49,23 @@ def refuse(error: BesomError) -> NoReturn:
 
 
 class Check(Callback):
-    """Hydra calls it with the composed config, before it makes the output folder."""
+    """Hydra calls it with the composed config, before it makes the output folder; a sweep, with each end of it."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _check(config)
+        self._check_or_refuse(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _check(config)
+        self._check_or_refuse(config)
 
-
-def _check(config: DictConfig) -> None:
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    try:
+    def check(self, config: DictConfig) -> None:
+        """Raises InputError."""
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         settings = load(own)
         if settings.tracking.uri is not None:
             check_uri(settings.tracking.uri)
-    except BesomError as error:
-        refuse(error)
+
+    def _check_or_refuse(self, config: DictConfig) -> None:
+        try:
+            self.check(config)
+        except BesomError as error:
+            refuse(error)

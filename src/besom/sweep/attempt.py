@@ -84,7 +84,7 @@ def _follow(
         elif ready:
             return Outcome("failed", reason=_death(process.exitcode))
         elif should_stop():
-            return Outcome("interrupted")
+            return Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
 
 
 def _end(process: Any) -> None:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, open_dict
 
 from besom.errors import InputError, RunError
 from besom.sweep.progress import Progress, progress
+from besom.sweep.rehearsal import rehearse
 from besom.sweep.report import note, summary
 from besom.sweep.study import PARENT_RUN, Direction, Study
 from besom.sweep.worker import Plan, Worker
@@ -47,6 +48,7 @@ def supervise(sweep: Sweep) -> None:
 
     """
     plan = sweep.plan
+    rehearse(plan.space, sweep.context, sweep.config)
     plan.make_sampler(trial=0)  # what cannot be built is refused here, not by each worker
     plan.make_pruner()
     study = Study.create(plan.storage, plan.study_name, sweep.direction, _folder(sweep.config))
@@ -57,11 +59,11 @@ def supervise(sweep: Sweep) -> None:
     ended = "FAILED"
     try:
         if waiting:
-            at_once = f"{sweep.n_jobs} at a time"
             print(
-                f"study {study.name}: {waiting} of {plan.n_trials} trials to go, {at_once}; after Ctrl-C the same command goes on"
+                f"study {study.name}: {waiting} of {plan.n_trials} trials to go, {min(sweep.n_jobs, waiting)} at a time"
             )
-            _launch_and_watch(sweep, study)
+            print("Ctrl-C stops it; the same command goes on")
+            _launch_and_watch(sweep, study, workers=min(sweep.n_jobs, waiting))
         ended = "FINISHED" if study.best() else "FAILED"
     except KeyboardInterrupt:
         ended = "KILLED"
@@ -74,15 +76,14 @@ def supervise(sweep: Sweep) -> None:
         raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
 
 
-def _launch_and_watch(sweep: Sweep, study: Study) -> None:
+def _launch_and_watch(sweep: Sweep, study: Study, workers: int) -> None:
     launcher = _launcher(sweep, study)
     # one worker a job; each its own folder, and no copy of the config in it
     jobs = [
-        [*sweep.plan.space.fixed, f"hydra.sweep.subdir=workers/{n}", "hydra.output_subdir=null"]
-        for n in range(sweep.n_jobs)
+        [*sweep.plan.space.fixed, f"hydra.sweep.subdir=workers/{n}", "hydra.output_subdir=null"] for n in range(workers)
     ]
     failure: list[BaseException] = []
-    ended = threading.Event()  # Thread.join forgets the thread when Ctrl-C interrupts it (python/cpython#90882)
+    ended = threading.Event()  # an interrupted Thread.join takes the thread for ended (Python 3.11)
 
     def launch() -> None:
         try:

@@ -20,11 +20,12 @@ from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from besom.errors import InputError
-from besom.sweep.attempt import Outcome, attempt, warm_up
+from besom.sweep.attempt import Outcome, State, attempt, warm_up
 from besom.sweep.job import Job
 from besom.sweep.space import Space, Value, label
 from besom.sweep.study import PARENT_RUN, RUN, Study
 from besom.tracking import Recorder, RunLog, Store
+from besom.tracking.recorder import Status
 
 log = logging.getLogger(__name__)
 
@@ -73,23 +74,22 @@ class Worker:
         store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
         done = 0
         while not study.stop_requested() and (trial := study.claim(plan.n_trials, plan.make_sampler, pruner)):
-            try:
-                self._run(study, store, trial)
-            except BaseException:  # this worker is broken, not the trial: another worker, or the next session, takes it
-                study.requeue(trial)
-                raise
+            self._run(study, store, trial)
             done += 1
         return done
 
     def _run(self, study: Study, store: Store | None, trial: Trial) -> None:
         """One attempt at a trial, from its point to its end in the study and in MLflow."""
-        values = self.plan.space.suggest(trial)
-        folder = study.folder / str(trial.number)
-        folder.mkdir(parents=True, exist_ok=True)
-        run_log = RunLog(folder / "run.jsonl")
-        run_log.params(values)
-        recorder = self._recorder(study, store, trial, values, run_log)
-        outcome = self._attempt(study, trial, values, folder)
+        try:
+            values = self.plan.space.suggest(trial)
+            folder = study.folder / str(trial.number)
+            run_log = RunLog(folder / "run.jsonl")
+            run_log.params({key.lstrip("+"): value for key, value in values.items()})
+            recorder = self._recorder(study, store, trial, values, run_log)
+            outcome = self._attempt(study, trial, values, folder)
+        except BaseException:  # this worker is broken, not the trial: another worker, or the next session, takes it
+            study.requeue(trial)
+            raise
         if outcome.state == "complete":
             run_log.metrics({"objective": outcome.value}, step=0)
         self._tell(study, trial, outcome)
@@ -152,18 +152,14 @@ class Worker:
         log.info("trial %s: %s %s", trial.number, outcome.state, outcome.reason)
 
 
+STATUS: dict[State, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
+
+
 def _finish(recorder: Recorder, outcome: Outcome) -> None:
-    match outcome.state:
-        case "complete":
-            recorder.finish("FINISHED", outcome="complete")
-        case "pruned":
-            recorder.finish("KILLED", outcome.reason, outcome="pruned")
-        case "failed":
-            recorder.finish("FAILED", outcome.reason, outcome="failed")
-        case "interrupted":
-            recorder.finish(
-                "KILLED", "the sweep was stopped; it goes on with this trial when started again", "requeued"
-            )
+    try:
+        recorder.finish(STATUS[outcome.state], outcome.reason, outcome=outcome.state)
+    except Exception:  # MLflow is away: the trial is told and its log is whole, so the sweep goes on
+        log.exception("run %s was not ended in MLflow; all it has to say is in the trial's run.jsonl", recorder.run_id)
 
 
 def _limit_threads(threads: int) -> None:

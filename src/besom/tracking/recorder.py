@@ -16,7 +16,7 @@ from typing import Literal, Self, TypeVar
 
 from besom.tracking import facts
 from besom.tracking.log import Entry, read
-from besom.tracking.store import Store, as_param
+from besom.tracking.store import Store, as_key, as_param
 
 Item = TypeVar("Item")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -158,12 +158,12 @@ class _Batch:
     def add(self, entry: Entry) -> None:
         match entry["kind"]:
             case "params":
-                self.params.update({key: as_param(value) for key, value in entry["values"].items()})
+                self.params.update({as_key(key): as_param(value) for key, value in entry["values"].items()})
             case "tags":
-                self.tags.update(entry["values"])
+                self.tags.update({as_key(key): value for key, value in entry["values"].items()})
             case "metrics":
                 step, t = entry["step"], entry["t"]
-                self.metrics.extend((key, value, t, step) for key, value in entry["values"].items())
+                self.metrics.extend((as_key(key), value, t, step) for key, value in entry["values"].items())
             case "artifact":
                 self.artifacts.append((entry["path"], entry["folder"]))
             case "dataset":

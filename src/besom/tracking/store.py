@@ -22,6 +22,8 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
 REACH_S = 5  # a server that does not answer in this time is called unreachable; MLflow itself would try for 244 s
 
+REFUSED = re.compile(r"[^\w\-. /]", re.ASCII)  # in a key; `:` would be taken, but is our mark
+
 # without it MLflow's UI takes runs for conversations of a language model, and shows its pages for those
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -133,6 +135,15 @@ def _mlflow_client(uri: str) -> MlflowClient:
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return masked(text.splitlines()[0]) if text else type(error).__name__
+
+
+def as_key(name: str) -> str:
+    """A name MLflow takes: each byte of a character it refuses becomes `:` and two hexadecimal digits, and so does `:`.
+
+    >>> as_key("loss@1")
+    'loss:401'
+    """
+    return REFUSED.sub(lambda found: "".join(f":{byte:02x}" for byte in found[0].encode()), name)
 
 
 def as_param(value: Any) -> str:

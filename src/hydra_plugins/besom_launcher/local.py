@@ -44,9 +44,9 @@ class LocalLauncher(Launcher):
         """
         logs = [self._start(list(overrides), initial_job_idx + index) for index, overrides in enumerate(job_overrides)]
         codes = [process.wait() for process in self._processes]
-        dead = [f"{path} (exit code {code})" for path, code in zip(logs, codes, strict=True) if code != 0]
-        if dead:
-            raise RuntimeError(f"a worker died; its last words are in {', '.join(dead)}")
+        for path, code in zip(logs, codes, strict=True):
+            if code != 0:
+                raise RuntimeError(f"a job ended with exit code {code}: {_last_line(path)} (all it said: {path})")
         return [JobReturn() for _ in codes]
 
     def kill(self) -> None:
@@ -81,3 +81,8 @@ class LocalLauncher(Launcher):
         process.stdin.write(cloudpickle.dumps(Job(self._task, self._context, config)))
         process.stdin.close()
         return path
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,71 @@
+"""The doors users use: commands in a folder of their own, and MlflowClient."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+BESOM = str(Path(sys.executable).parent / "besom")
+PATIENCE_S = 120
+
+
+class Shell:
+    """Runs commands in one folder, with no MLflow or Hydra settings of the caller's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {
+            key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_", "BESOM_"))
+        }
+
+    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            list(words),
+            cwd=self.folder,
+            env={**self.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*words, **env)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def besom(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return self.run(BESOM, *words, **env)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def runs(self, experiment: str = "besom") -> list[Run]:
+        """Oldest first; none where nothing has been recorded."""
+        if not (self.folder / "mlflow.db").exists():
+            return []
+        found = self.client.get_experiment_by_name(experiment)
+        if found is None:
+            return []
+        return list(self.client.search_runs([found.experiment_id], order_by=["attributes.start_time"]))
+
+
+def eventually(look: Callable[[], object], what: str) -> None:
+    """Wait for something another process does; looking is all one can do from outside."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not look():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
+        time.sleep(0.05)

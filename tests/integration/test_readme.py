@@ -1,0 +1,48 @@
+"""The README is executed: every command in it works as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from doors import Shell
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if line]
+SWEEP_LESS = ["hydra.sweeper.n_trials=2", "trainer.max_epochs=1"]
+TRAIN_LESS = ["trainer.max_epochs=1", "model.width=8"]
+
+
+def test_it_opens_with_the_two_commands_of_a_newcomer() -> None:
+    assert COMMANDS[:2] == [["make", "sweep"], ["make", "test"]]
+    targets = (ROOT / "Makefile").read_text()
+    assert "\nsweep: " in targets
+    assert "\ntest: " in targets
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words[:2] == ["besom", "train"]], ids=shlex.join)
+def test_a_training_command_works(shell: Shell, words: list[str]) -> None:
+    less = [] if "--cfg" in words else TRAIN_LESS
+    done = shell.besom(*words[1:], *less)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_sweep_commands_work_one_after_the_other(shell: Shell) -> None:
+    digits = (ROOT / "sweeps/digits.yaml").read_text()
+    shell.write("my/own/file.yaml", digits.replace("study_name: digits", "study_name: own"))
+    commands = [words for words in COMMANDS if words[:2] == ["besom", "sweep"]]
+    assert len(commands) >= 3
+    for words in commands:
+        done = shell.besom(*words[1:], *SWEEP_LESS)
+        assert done.returncode == 0, done.stderr
+
+
+def test_every_verb_of_the_readme_is_in_the_help(shell: Shell) -> None:
+    help_text = shell.besom("--help").stdout
+    for words in COMMANDS:
+        if words[0] == "besom":
+            assert f"besom {words[1]}" in help_text

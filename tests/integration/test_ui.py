@@ -1,0 +1,124 @@
+"""`besom ui`: MLflow's own server, lean, for this machine only, opened at the study."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from doors import BESOM, Shell, eventually
+
+APP = """
+import hydra
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    return cfg.x
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(port: int, path: str = "/", host: str | None = None) -> int:
+    """The HTTP status of an answer; 0 where nobody answers."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Host": host} if host else {})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+    except OSError:
+        return 0
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    shell = Shell(tmp_path_factory.mktemp("swept"))
+    shell.write("app.py", APP)
+    sweep = ("hydra/sweeper=besom", "+x=interval(0,1)", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=mine")
+    done = shell.run(sys.executable, "app.py", "-m", *sweep)
+    assert done.returncode == 0, done.stderr
+    return shell
+
+
+@pytest.fixture(scope="module")
+def served(swept: Shell) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    port = free_port()
+    server = subprocess.Popen(
+        [BESOM, "ui", "mine", "--port", str(port)],
+        cwd=swept.folder,
+        env=swept.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    eventually(lambda: ask(port, "/health") == 200, "MLflow's server")
+    yield server, port
+    os.killpg(server.pid, signal.SIGINT)
+    server.wait()
+
+
+def test_the_link_printed_leads_to_the_studys_run(swept: Shell, served: tuple[subprocess.Popen[str], int]) -> None:
+    server, port = served
+    assert server.stdout
+    link = server.stdout.readline()
+    found = re.search(rf"http://127.0.0.1:{port}/#/experiments/(\d+)/runs/(\w+)\?workflowType=machine_learning", link)
+    assert found, link
+    run = swept.client.get_run(found[2])
+    assert run.info.experiment_id == found[1]
+    assert run.info.run_name == "mine"
+
+
+def test_two_processes_serve_it(served: tuple[subprocess.Popen[str], int]) -> None:
+    server, _ = served
+    [worker] = children(server.pid)
+    assert children(worker) == []
+
+
+def test_it_answers_only_to_this_machines_names(served: tuple[subprocess.Popen[str], int]) -> None:
+    _, port = served
+    assert ask(port) == 200
+    assert ask(port, host=f"localhost:{port}") == 200
+    assert ask(port, host="10.evil.com") == 403
+
+
+def test_a_port_in_use_is_refused_with_another(swept: Shell, served: tuple[subprocess.Popen[str], int]) -> None:
+    _, port = served
+    done = swept.besom("ui", "--port", str(port))
+    assert done.returncode == 2
+    assert f"port {port} is in use" in done.stderr
+    assert f"--port {port + 1}" in done.stderr
+
+
+def test_an_unknown_study_is_refused_with_the_near_one(swept: Shell) -> None:
+    done = swept.besom("ui", "mind")
+    assert done.returncode == 2
+    assert done.stderr.startswith("besom: no study 'mind'")
+    assert "did you mean 'mine'" in done.stderr
+
+
+def test_of_a_server_only_the_link_is_printed(swept: Shell, served: tuple[subprocess.Popen[str], int]) -> None:
+    _, port = served
+    done = swept.besom("ui", "mine", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"http://127.0.0.1:{port}/#/experiments/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,6 +17,20 @@ def sqlite_file(url: str) -> Path | None:
     if scheme.partition("+")[0] != "sqlite" or not path:
         return None
     return Path(path.partition("?")[0]).absolute()
+
+
+def absolute(url: str) -> str:
+    """A URL that means the same in every process, whatever its working directory."""
+    path = sqlite_file(url)
+    if path is None:
+        return url
+    scheme, _, rest = url.partition(":///")
+    return f"{scheme}:///{path}{rest[len(rest.partition('?')[0]) :]}"
+
+
+def masked(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", url)
 
 
 def sqlite_lock(url: str) -> AbstractContextManager[object]:

@@ -46,6 +46,14 @@ def _folder(path: str) -> str:
     )
 
 
+def _devices(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    if isinstance(value, list) and value and all(type(number) is int and number >= 0 for number in value):
+        return value
+    raise ValueError("must be auto, a count of at least 1, or a list of device numbers such as [0, 1]")
+
+
 Positive = Annotated[float, Field(gt=0), AfterValidator(_finite)]
 NonNegative = Annotated[float, Field(ge=0), AfterValidator(_finite)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # 0 included, 1 not: a momentum, a dropout, a share of the data
@@ -53,6 +61,7 @@ Count = Annotated[int, Field(ge=1)]
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 Activation = Annotated[str, AfterValidator(_activation)]
 Folder = Annotated[str, AfterValidator(_folder)]
+Devices = Annotated[Any, AfterValidator(_devices)]
 
 
 class Section(BaseModel):
@@ -238,7 +247,7 @@ class OneOf:
 
     def _tag(self, section: Any) -> str:
         target = section.get("_target_") if isinstance(section, Mapping) else None
-        return target if target in self._known else _CUSTOM
+        return target if isinstance(target, str) and target in self._known else _CUSTOM
 
 
 _CUSTOM = "besom.custom"  # a dot, as in every `_target_`: so a union's tag is told from a config key
@@ -278,7 +287,7 @@ class EarlyStopping(Section):
 class Trainer(Section):
     max_epochs: Count
     accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"]
-    devices: Count | list[Annotated[int, Field(ge=0)]] | Literal["auto"]
+    devices: Devices
     strategy: str
     precision: Literal[
         "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true", "32", "16", "bf16", "64", 16, 32, 64

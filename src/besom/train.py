@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from besom.app import refuse, run
 from besom.config import load, shipped
 from besom.errors import BesomError
+from besom.locks import masked
 from besom.settings import Settings
 from besom.tracking import Recorder, RunLog, Store
-from besom.tracking.store import masked
 from besom.trial import in_sweep, preload
 
 

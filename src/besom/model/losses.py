@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,4 +26,6 @@ class FocalLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         entropy = functional.cross_entropy(logits, labels, reduction="none")
-        return ((1 - (-entropy).exp()) ** self.gamma * entropy).mean()
+        # never quite 0, where a power below 1 has no gradient
+        doubt = (1 - (-entropy).exp()).clamp_min(torch.finfo(entropy.dtype).eps)
+        return (doubt**self.gamma * entropy).mean()

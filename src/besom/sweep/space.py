@@ -5,12 +5,15 @@ Pure: text in, Optuna distributions out, and back to overrides that a user can p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
@@ -50,29 +53,29 @@ class Space:
         return [*self.fixed, *(f"{key}={as_text(value)}" for key, value in values.items())]
 
 
-def parse(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
+def parse(params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoader | None = None) -> Space:
     """The space of `hydra.sweeper.params` and the command line; the command line wins.
 
     >>> parse({"lr": "tag(log, interval(1e-4, 1e-1))"}, ["depth=1,2", "seed=3"]).fixed
     ('seed=3',)
 
+    `loader` knows the options of config groups, for `glob(*)`.
+
     Raises:
         InputError: a line cannot be parsed, or what it describes is empty.
-
     """
-    lines = {key: f"{key}={_as_line(value)}" for key, value in params.items()}
-    parsed = [*_parse_lines(list(lines.values()), "hydra.sweeper.params: "), *_parse_lines(arguments, "")]
-    dimensions: dict[str, BaseDistribution] = {}
-    fixed: dict[str, str] = {}
-    for override in parsed:
-        key = override.get_key_element()
-        if override.is_sweep_override():
-            dimensions[key] = _distribution(override)
-            fixed.pop(key, None)
-        else:
-            fixed[key] = str(override.input_line)
-            dimensions.pop(key, None)
-    return Space(dimensions, tuple(fixed.values()))
+    parser = OverridesParser.create(config_loader=loader)
+    typed = _parse_lines(parser, arguments, "")
+    named = {override.key_or_group for override in typed}
+    lines = [f"{key}={_as_line(value)}" for key, value in params.items()]
+    given = _parse_lines(parser, lines, "hydra.sweeper.params: ")
+    overrides = [override for override in given if override.key_or_group not in named] + typed
+    last = {override.key_or_group: override for override in overrides}  # of two of one key the last holds
+    searched = [override for override in last.values() if override.is_sweep_override()]
+    return Space(
+        dimensions={override.get_key_element(): _distribution(override) for override in searched},
+        fixed=tuple(str(override.input_line) for override in overrides if not override.is_sweep_override()),
+    )
 
 
 def as_text(value: Value) -> str:
@@ -102,8 +105,7 @@ def short(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else as_text(value)
 
 
-def _parse_lines(lines: Sequence[str], where: str) -> list[Override]:
-    parser = OverridesParser.create()
+def _parse_lines(parser: OverridesParser, lines: Sequence[str], where: str) -> list[Override]:
     parsed = []
     for line in lines:
         try:
@@ -120,7 +122,8 @@ def _detail(error: HydraException) -> str:
 
 
 def _as_line(value: Any) -> str:
-    return as_text(value) if isinstance(value, (str, *SCALARS)) else str(value)
+    """A value of a YAML file; a string is in the grammar already."""
+    return as_text(value) if isinstance(value, (str, *SCALARS)) else _element(value)
 
 
 def _distribution(override: Override) -> BaseDistribution:
@@ -133,7 +136,7 @@ def _distribution(override: Override) -> BaseDistribution:
                 return _interval(sweep)
             case _:  # choices, written as choice(...), as a,b,c or as a glob over a group
                 return _choices(override)
-    except ValueError as error:  # Optuna's words on the limits; ours on emptiness
+    except (ValueError, HydraException) as error:  # Optuna's words on the limits, ours on emptiness, Hydra's on globs
         raise InputError(f"{line}: not a space to search: {error}") from error
 
 
@@ -150,22 +153,40 @@ def _as_choice(option: Any) -> Value:
         return option
     if isinstance(option, QuotedString):
         return option.with_quotes()
-    return Override._get_value_element_as_str(option)
+    return _word(option) if isinstance(option, str) else _element(option)
+
+
+def _word(text: str) -> str:
+    """`choice('1', b)` comes to us without its quotes: a text that reads as something else gets them back."""
+    plain = _element(text)
+    try:
+        if OverridesParser.create().parse_override(f"key={plain}").value() == text:
+            return plain
+    except HydraException:
+        pass  # not readable without quotes
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def _element(value: Any) -> str:
+    return Override._get_value_element_as_str(value)
 
 
 def _range(sweep: RangeSweep) -> BaseDistribution:
     """Hydra's stop is exclusive, Optuna's inclusive."""
-    values = list(cast(Any, sweep.range()))
-    if not values:
+    count = len(list(cast(Any, sweep.range())))
+    if count == 0:
         raise ValueError(f"the range from {sweep.start} to {sweep.stop} (exclusive) is empty")
-    low, high, step = min(values), max(values), abs(sweep.step)
-    if not all(isinstance(value, int) for value in values):
-        return FloatDistribution(low, high, step=step)
-    return IntDistribution(low, high, step=int(step))
+    start, step = (Decimal(str(number)) for number in (sweep.start, sweep.step))  # 0.9 is 3 x 0.3, but not in binary
+    ends = (start, start + step * (count - 1))
+    if all(isinstance(number, int) for number in (sweep.start, sweep.stop, sweep.step)):
+        return IntDistribution(int(min(ends)), int(max(ends)), step=int(abs(step)))
+    return FloatDistribution(float(min(ends)), float(max(ends)), step=float(abs(step)))
 
 
 def _interval(sweep: IntervalSweep) -> BaseDistribution:
-    log = "log" in sweep.tags
-    if isinstance(sweep.start, int) and isinstance(sweep.end, int):
-        return IntDistribution(sweep.start, sweep.end, log=log)
-    return FloatDistribution(cast(float, sweep.start), cast(float, sweep.end), log=log)
+    low, high, log = cast(float, sweep.start), cast(float, sweep.end), "log" in sweep.tags
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("both ends must be finite numbers")
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)

@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from besom.errors import InputError
-from besom.locks import sqlite_file, sqlite_lock
+from besom.locks import masked, sqlite_file, sqlite_lock
 
 Direction = Literal["maximize", "minimize"]
 MakeSampler = Callable[[int], BaseSampler]
@@ -66,7 +66,7 @@ class Study:
             there = _direction(study)
             if there != direction:
                 raise InputError(
-                    f"study {name!r} in {url} {there[:-1]}es its objective, but this sweep {direction[:-1]}es: "
+                    f"study {name!r} in {masked(url)} {there[:-1]}es its objective, but this sweep {direction[:-1]}es: "
                     "choose another hydra.sweeper.study_name"
                 )
             if FOLDER not in study.user_attrs:
@@ -161,23 +161,17 @@ class Study:
         return optuna.load_study(storage=self._storage, study_name=self.name, sampler=sampler, pruner=pruner)
 
 
-def absolute(url: str) -> str:
-    """A storage URL that means the same in every process, whatever its working directory."""
-    path = sqlite_file(url)
-    return f"sqlite:///{path}" if path else url
-
-
 def _storage(url: str) -> BaseStorage:
     optuna.logging.set_verbosity(logging.WARNING)
+    where = f"hydra.sweeper.storage={masked(url)}"
     path = sqlite_file(url)
     if path and not path.parent.is_dir():
-        raise InputError(f"hydra.sweeper.storage={url}: no such folder: {path.parent}; make it first")
+        raise InputError(f"{where}: no such folder: {path.parent}; make it first")
     try:
         # the cache is part of it: a trial it has not read cannot be written to
         return get_storage(RDBStorage(url))
     except Exception as error:  # Optuna lets through the errors of SQLAlchemy and of each driver
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"hydra.sweeper.storage={url}: cannot be opened: {reason}") from error
+        raise InputError(f"{where}: cannot be opened: {masked(str(error).strip().splitlines()[0])}") from error
 
 
 def _direction(study: optuna.Study) -> Direction:

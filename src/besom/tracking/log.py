@@ -30,7 +30,8 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self._end_torn_line()
 
     def params(self, values: Mapping[str, Any]) -> None:
         self._append({"kind": "params", "values": dict(values)})
@@ -53,6 +54,12 @@ class RunLog:
         entry["t"] = int(time.time() * 1000)
         os.write(self._file, json.dumps(entry).encode() + b"\n")
 
+    def _end_torn_line(self) -> None:
+        """What a killed process left half written must not swallow the next line."""
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            os.write(self._file, b"\n")
+
 
 def read(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
     """The whole lines after `offset`, each with the offset behind it. A torn last line waits for its rest."""
@@ -64,4 +71,8 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            yield json.loads(line), offset
+            try:
+                entry = json.loads(line)
+            except ValueError:  # torn by a killed process, and ended by the next one
+                continue
+            yield entry, offset

@@ -105,28 +105,21 @@ class Recorder:
             self._offset = end
 
     def _send(self, batch: _Batch) -> None:
-        from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+        from mlflow.entities import Dataset, DatasetInput, Metric, RunTag
 
         assert self.run_id is not None
         client, run = self._store.client, self.run_id
-        fresh = {key: value for key, value in batch.params.items() if key not in self._params_sent}
-        params = [
-            Param(key, value if len(value) <= MAX_VALUE else f"→ artifact params/{key}.txt")
-            for key, value in fresh.items()
-        ]
-        for some in _chunks(params, MAX_PARAMS):
-            client.log_batch(run, params=some)
-        for key, value in fresh.items():
-            if len(value) > MAX_VALUE:
-                client.log_text(run, value, f"params/{key}.txt")
-        self._params_sent.update(fresh)
+        self._send_params({key: value for key, value in batch.params.items() if key not in self._params_sent})
         for some_tags in _chunks([RunTag(key, value[:MAX_TAG]) for key, value in batch.tags.items()], MAX_TAGS):
             client.log_batch(run, tags=some_tags)
         metrics = [Metric(key, value, t, step) for key, value, t, step in batch.metrics]
         for some_metrics in _chunks(metrics, MAX_METRICS):
             client.log_batch(run, metrics=some_metrics)
         for path, folder in batch.artifacts:
-            client.log_artifact(run, path, folder or None)
+            if Path(path).exists():
+                client.log_artifact(run, path, folder or None)
+            else:
+                log.warning("the artifact %s is gone; all else is recorded", path)
         datasets = [
             DatasetInput(
                 Dataset(
@@ -143,6 +136,28 @@ class Recorder:
         ]
         if datasets:
             client.log_inputs(run, datasets)
+
+    def _send_params(self, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+        from mlflow.exceptions import MlflowException
+
+        assert self.run_id is not None
+        client, run = self._store.client, self.run_id
+        short = {
+            key: value if len(value) <= MAX_VALUE else f"→ artifact params/{key}.txt" for key, value in params.items()
+        }
+        for some in _chunks([Param(key, value) for key, value in short.items()], MAX_PARAMS):
+            try:
+                client.log_batch(run, params=some)
+            except MlflowException as error:
+                if error.error_code != "INVALID_PARAMETER_VALUE":
+                    raise
+                # a parameter is recorded once: an attempt with another config keeps the first one's
+                log.warning("MLflow keeps the parameters of an earlier attempt: %s", error)
+        for key, value in params.items():
+            if len(value) > MAX_VALUE:
+                client.log_text(run, value, f"params/{key}.txt")
+        self._params_sent.update(params)
 
 
 class _Batch:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import posixpath
 import re
 import socket
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from besom.errors import InputError
-from besom.locks import sqlite_file, sqlite_lock
+from besom.locks import masked, sqlite_file, sqlite_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +25,7 @@ SERVERS = ("http", "https")
 REACH_S = 5  # a server that does not answer in this time is called unreachable; MLflow itself would try for 244 s
 
 REFUSED = re.compile(r"[^\w\-. /]", re.ASCII)  # in a key; `:` would be taken, but is our mark
+MAX_KEY = 250
 
 # without it MLflow's UI takes runs for conversations of a language model, and shows its pages for those
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -44,9 +47,9 @@ class Store:
 
         """
         check_uri(self.uri)
-        client = _mlflow_client(self.uri)
         try:
             with sqlite_lock(self.uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
+                client = _mlflow_client(self.uri)
                 client.search_experiments(max_results=1)
         except (
             Exception
@@ -84,24 +87,23 @@ class Store:
 def check_uri(uri: str) -> None:
     """What can be said of a tracking URI without loading MLflow."""
     shown = f"tracking.uri={masked(uri)}"
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme not in (*DATABASES, *SERVERS):
+    try:
+        scheme = urlsplit(uri).scheme.partition("+")[0]
+    except ValueError as error:  # half an IPv6 address
+        raise InputError(f"{shown}: malformed: {error}") from error
+    path = sqlite_file(uri)
+    if scheme not in (*DATABASES, *SERVERS) or (scheme == "sqlite" and path is None):
         raise InputError(
             f"{shown}: not a store MLflow can write to; use sqlite:///mlflow.db, postgresql://user@host/db, "
             "or http://host:port of an MLflow server"
         )
-    if path := sqlite_file(uri):
+    if path:
         if not path.parent.is_dir():
             raise InputError(f"{shown}: no such folder: {path.parent}; make it first")
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise InputError(f"{shown}: cannot be written; check the permissions of {path}")
     elif scheme in SERVERS:
         _check_server(uri, shown)
-
-
-def masked(uri: str) -> str:
-    """The URI without its password."""
-    return re.sub(r"(?<=://)([^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _check_server(uri: str, shown: str) -> None:
@@ -143,7 +145,16 @@ def as_key(name: str) -> str:
     >>> as_key("loss@1")
     'loss:401'
     """
-    return REFUSED.sub(lambda found: "".join(f":{byte:02x}" for byte in found[0].encode()), name)
+    key = REFUSED.sub(_hexadecimal, name)
+    if key.startswith(("/", "..")) or posixpath.normpath(key) != key or key == ".":  # MLflow may take it for a path
+        key = re.sub(r"[/.]", _hexadecimal, key)
+    if len(key) > MAX_KEY:  # the one case in which the name must be looked up in the run's log
+        key = f"{key[: MAX_KEY - 17]}:{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return key
+
+
+def _hexadecimal(found: re.Match[str]) -> str:
+    return "".join(f":{byte:02x}" for byte in found[0].encode())
 
 
 def as_param(value: Any) -> str:

@@ -87,8 +87,8 @@ class BesomSweeper(Sweeper):
             sys.exit(error.exit_code)
 
     def _as_asked(self, arguments: list[str]) -> Any:
+        from besom.locks import absolute
         from besom.sweep.space import parse
-        from besom.sweep.study import absolute
         from besom.sweep.supervisor import Sweep, threads_per_trial
         from besom.sweep.worker import Plan
 
@@ -97,7 +97,7 @@ class BesomSweeper(Sweeper):
             storage=absolute(asked["storage"]),
             study_name=asked["study_name"],
             n_trials=_at_least_one("n_trials", asked["n_trials"]),
-            space=parse(_plain(asked["params"]), arguments),
+            space=parse(_plain(asked["params"]), arguments, self._context.config_loader),
             sampler=_plain(asked["sampler"]),
             pruner=_plain(asked["pruner"]),
             tracking_uri=absolute(asked["tracking_uri"]) if asked["tracking_uri"] else None,

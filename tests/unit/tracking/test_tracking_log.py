@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from besom.tracking.log import Entry, RunLog, read
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.jsonl"
+
+
+def _entries(path: Path, offset: int = 0) -> list[Entry]:
+    return [entry for entry, _ in read(path, offset)]
+
+
+def _append(path: Path, text: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"lr": 0.1, "hidden": [64, 32], "name": None, "amsgrad": False},
+        {"note": "a line\nand another"},
+        {"ü": "→ 🧹"},
+    ],
+)
+def test_params_are_read_as_they_were_written(path, values):
+    RunLog(path).params(values)
+
+    (entry,) = _entries(path)
+    assert (entry["kind"], entry["values"]) == ("params", values)
+
+
+def test_tags_are_read_as_they_were_written(path):
+    RunLog(path).tags({"device": "cpu"})
+
+    (entry,) = _entries(path)
+    assert (entry["kind"], entry["values"]) == ("tags", {"device": "cpu"})
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-320, 1.7976931348623157e308, math.inf, -math.inf])
+def test_a_metric_is_read_to_the_last_bit(path, value):
+    RunLog(path).metrics({"train/loss": value}, step=7)
+
+    (entry,) = _entries(path)
+    assert (entry["kind"], entry["values"], entry["step"]) == ("metrics", {"train/loss": value}, 7)
+
+
+def test_nan_is_read_as_nan(path):
+    RunLog(path).metrics({"train/loss": math.nan}, step=0)
+
+    (entry,) = _entries(path)
+    assert math.isnan(entry["values"]["train/loss"])
+
+
+def test_a_relative_artifact_is_found_from_anywhere(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    RunLog(path).artifact(Path("best.ckpt"), "checkpoints")
+
+    (entry,) = _entries(path)
+    assert (entry["kind"], entry["path"], entry["folder"]) == ("artifact", str(tmp_path / "best.ckpt"), "checkpoints")
+
+
+def test_a_datasets_facts_are_read_as_they_were_written(path):
+    facts = {"name": "digits", "digest": "abc", "origin": "scikit-learn", "schema": "{}", "profile": "{}"}
+
+    RunLog(path).dataset(**facts)
+
+    (entry,) = _entries(path)
+    assert (entry["kind"], entry["values"]) == ("dataset", facts)
+
+
+def test_a_line_keeps_the_time_when_it_was_written(path):
+    log = RunLog(path)
+
+    log.metrics({"loss": 1.0}, step=0)
+    log.metrics({"loss": 0.5}, step=1)
+
+    first, second = (entry["t"] for entry in _entries(path))
+    assert 1_600_000_000_000 < first <= second  # milliseconds
+
+
+def test_a_log_not_yet_made_is_empty(path):
+    assert _entries(path) == []
+
+
+def test_its_folder_is_made(tmp_path):
+    path = tmp_path / "study" / "0" / "run.jsonl"
+
+    RunLog(path).tags({"a": "b"})
+
+    assert len(_entries(path)) == 1
+
+
+def test_another_attempt_goes_on_behind_the_first(path):
+    RunLog(path).metrics({"loss": 1.0}, step=0)
+    RunLog(path).metrics({"loss": 0.5}, step=1)
+
+    assert [entry["step"] for entry in _entries(path)] == [0, 1]
+
+
+def test_only_its_owner_reads_it(path):
+    umask = os.umask(0)
+    try:
+        RunLog(path)
+    finally:
+        os.umask(umask)
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_reading_goes_on_from_an_offset(path):
+    log = RunLog(path)
+    log.metrics({"loss": 1.0}, step=0)
+    log.metrics({"loss": 0.5}, step=1)
+    (_, behind_first), (_, behind_second) = read(path)
+
+    log.metrics({"loss": 0.25}, step=2)
+
+    assert [entry["step"] for entry in _entries(path, behind_first)] == [1, 2]
+    assert [entry["step"] for entry in _entries(path, behind_second)] == [2]
+
+
+def test_at_the_end_there_is_nothing_more(path):
+    RunLog(path).metrics({"loss": 1.0}, step=0)
+
+    assert _entries(path, path.stat().st_size) == []
+
+
+def test_a_torn_last_line_waits_for_its_rest(path):
+    RunLog(path).metrics({"loss": 1.0}, step=0)
+    ((_, offset),) = read(path)
+    line = b'{"kind": "metrics", "values": {"loss": 0.5}, "step": 1, "t": 0}\n'
+
+    _append(path, line[:30])
+    assert _entries(path, offset) == []
+
+    _append(path, line[30:])
+    assert [entry["step"] for entry in _entries(path, offset)] == [1]
+
+
+def test_a_line_torn_by_a_killed_process_spoils_no_other(path):
+    RunLog(path).metrics({"loss": 1.0}, step=0)
+    _append(path, b'{"kind": "metrics", "val')
+
+    RunLog(path).metrics({"loss": 0.5}, step=1)  # the next attempt
+
+    assert [entry["step"] for entry in _entries(path)] == [0, 1]
+
+
+LINES = 300
+
+
+def _write(path: Path, writer: str, both_ready: Barrier) -> None:
+    log = RunLog(path)
+    both_ready.wait()
+    for step in range(LINES):
+        log.metrics({writer: float(step)}, step)
+
+
+def test_lines_of_two_writers_stay_whole_and_in_order(path):
+    context = multiprocessing.get_context("spawn")
+    both_ready = context.Barrier(2)
+    writers = [context.Process(target=_write, args=(path, name, both_ready)) for name in ("worker", "trial")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    entries = _entries(path)
+    for name in ("worker", "trial"):
+        steps = [entry["step"] for entry in entries if name in entry["values"]]
+        assert steps == list(range(LINES))
+    assert len(entries) == 2 * LINES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -34,6 +35,13 @@ class Objective(Callback):
     def __init__(self, objective: settings.Objective) -> None:
         self._objective = objective
         self._by_epoch: dict[int, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """In every checkpoint: a retried attempt remembers the epochs before it."""
+        return {"by_epoch": self._by_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._by_epoch = state_dict["by_epoch"]
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._objective.metric.startswith("val"):

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import pytorch_lightning as pl
 import torch
@@ -29,6 +30,7 @@ from besom.model import Classifier
 from besom.settings import Settings, Target
 from besom.tracking.log import RunLog
 from besom.tracking.logger import RunLogger
+from besom.trial import in_sweep
 
 
 def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]) -> float:
@@ -60,7 +62,7 @@ def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]
         settings, RunLogger(log), [Begin(begin), objective, checkpoint, *_early_stopping(settings)], folder
     )
     _write_down(trainer, data, module, log)
-    _run(trainer, lambda: trainer.fit(module, datamodule=data))
+    _run(trainer, lambda: trainer.fit(module, datamodule=data, ckpt_path=_earlier_attempt(folder)))
     value = objective.value()
     if settings.test:
         _run(trainer, lambda: trainer.test(module, datamodule=data, ckpt_path="best", verbose=False))
@@ -70,6 +72,12 @@ def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]
         tested = {name: float(score) for name, score in trainer.callback_metrics.items() if name.startswith("test/")}
         print(_summary(objective, tested))
     return value
+
+
+def _earlier_attempt(folder: Path) -> Path | None:
+    """A retried trial runs in the folder of its first attempt, and goes on from the last whole checkpoint there."""
+    last = folder / "checkpoints" / "last.ckpt"
+    return last if in_sweep() and is_zipfile(last) else None  # one that was being written has no end yet
 
 
 def build_data(settings: Settings) -> ImageData:

@@ -75,7 +75,7 @@ def served(swept: Shell) -> Iterator[tuple[subprocess.Popen[str], int]]:
     eventually(lambda: ask(port, "/health") == 200, "MLflow's server")
     yield server, port
     os.killpg(server.pid, signal.SIGINT)
-    server.wait()
+    server.communicate()
 
 
 def test_the_link_printed_leads_to_the_studys_run(swept: Shell, served: tuple[subprocess.Popen[str], int]) -> None:

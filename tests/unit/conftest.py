@@ -6,9 +6,14 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra import initialize_config_dir
+from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 
 from besom.config import shipped
+
+# a busy machine is no failure
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 Compose = Callable[..., DictConfig]
 

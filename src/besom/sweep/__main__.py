@@ -1,8 +1,21 @@
-"""A process for one Hydra job: `python -m besom.sweep`, with the pickled `Job` on standard input."""
+"""A process for one Hydra job: `python -m besom.sweep`, with the pickled `Job` on standard input.
 
+Its starter keeps that pipe open. When it closes, the starter is gone: the process is hung up (SIGHUP).
+"""
+
+import os
+import signal
 import sys
+import threading
 
 import cloudpickle
 
 if __name__ == "__main__":
-    cloudpickle.load(sys.stdin.buffer).run()
+    job = cloudpickle.load(sys.stdin.buffer)
+
+    def wait_for_hangup() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    threading.Thread(target=wait_for_hangup, name="besom-hangup", daemon=True).start()
+    job.run()

@@ -2,22 +2,27 @@
 
 Whatever the task function does to its process (a segfault, `os._exit`, leaked state), the worker and the next trial are
 untouched. Both sides speak over a pipe: the trial reports and waits for the verdict; its last word is an `Outcome`.
+A second pipe is the leash: the worker pulls it now and then, and a trial that feels nothing for a while ends itself, so
+that no trial outlives its worker.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cloudpickle
 from hydra.types import TaskFunction
@@ -27,6 +32,9 @@ from besom import trial
 from besom.sweep.job import Job
 
 State = Literal["complete", "pruned", "failed", "interrupted"]
+# why a trial failed
+Kind = Literal["", "exception", "nan", "oom", "timeout", "killed", "bad value", "config"]
+
 POLL_S = 0.5  # between two looks at whether the sweep is to stop
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
 
@@ -35,7 +43,19 @@ GRACE_S = 10.0  # from SIGTERM to SIGKILL
 class Outcome:
     state: State
     value: float = math.nan
+    kind: Kind = ""
     reason: str = ""
+    exception: tuple[str, ...] = ()  # the names of its class and of that class's bases
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an attempt must keep to."""
+
+    on_report: Callable[[float, int], bool]  # takes (value, step); True: prune
+    should_stop: Callable[[], bool]
+    leash_s: float  # a trial that has not felt its leash for this long ends itself
+    timeout_s: float | None = None
 
 
 def warm_up(modules: Sequence[str]) -> None:
@@ -47,62 +67,75 @@ def warm_up(modules: Sequence[str]) -> None:
     ensure_running()
 
 
-def attempt(
-    job: Job, output: Path, on_report: Callable[[float, int], bool], should_stop: Callable[[], bool]
-) -> Outcome:
-    """Run one attempt to its end; what it prints goes to the file `output`.
+class Attempt:
+    """The worker's end of a trial's process; what the trial prints goes to the file `output`."""
 
-    `on_report(value, step)` answers whether to prune; `should_stop` is asked every POLL_S.
-    """
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("forkserver").Process(
-        target=_run, args=(cloudpickle.dumps(job), there, str(output)), name="trial"
-    )
-    process.start()
-    there.close()
-    try:
-        return _follow(process, here, on_report, should_stop)
-    finally:
-        here.close()
-        _end(process)
+    def __init__(self, job: Job, output: Path, terms: Terms) -> None:
+        self._terms = terms
+        self._pipe, theirs = multiprocessing.Pipe()
+        feels, self._leash = multiprocessing.Pipe(duplex=False)
+        arguments = (cloudpickle.dumps(job), theirs, feels, terms.leash_s, str(output))
+        self._process = multiprocessing.get_context("forkserver").Process(target=_run, args=arguments, name="trial")
+        self._process.start()
+        self._pid: int = self._process.pid  # type: ignore[assignment]  # it has one, now that it is started
+        theirs.close()
+        feels.close()
+
+    def pull(self) -> None:
+        """Let the trial feel its worker; may be called from any thread."""
+        with contextlib.suppress(OSError):  # the trial has ended, as `outcome` will find
+            self._leash.send_bytes(b".")
+
+    def outcome(self) -> Outcome:
+        """Wait for the end; nothing of the trial outlives this call."""
+        try:
+            return self._follow()
+        finally:
+            self._end()
+
+    def _follow(self) -> Outcome:
+        timeout_s = self._terms.timeout_s
+        deadline = time.monotonic() + timeout_s if timeout_s else math.inf
+        while time.monotonic() < deadline:
+            ready = wait([self._pipe, self._process.sentinel], timeout=POLL_S)
+            if self._pipe in ready:
+                try:
+                    message = self._pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    self._process.join()
+                    return _death(self._process.exitcode)
+                if isinstance(message, Outcome):
+                    return message
+                self._answer(self._terms.on_report(*message))
+            elif ready:
+                return _death(self._process.exitcode)
+            elif self._terms.should_stop():
+                return Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
+        return Outcome("failed", kind="timeout", reason=f"not done after trial_timeout={timeout_s:g} s")
+
+    def _answer(self, verdict: bool) -> None:
+        with contextlib.suppress(OSError):  # the trial died while it waited: the next look at the pipe says how
+            self._pipe.send(verdict)
+
+    def _end(self) -> None:
+        self._process.join(timeout=1.0)  # it has said its last word, and is on its way out
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(GRACE_S)
+        with contextlib.suppress(ProcessLookupError):  # it has left nothing behind
+            os.killpg(self._pid, signal.SIGKILL)
+        self._process.join()
+        self._process.close()
+        self._pipe.close()
+        self._leash.close()
 
 
-def _follow(
-    process: Any, pipe: Connection, on_report: Callable[[float, int], bool], should_stop: Callable[[], bool]
-) -> Outcome:
-    while True:
-        ready = wait([pipe, process.sentinel], timeout=POLL_S)
-        if pipe in ready:
-            try:
-                message = pipe.recv()
-            except EOFError:
-                process.join()
-                return Outcome("failed", reason=_death(process.exitcode))
-            if isinstance(message, Outcome):
-                return message
-            pipe.send(on_report(*message))
-        elif ready:
-            return Outcome("failed", reason=_death(process.exitcode))
-        elif should_stop():
-            return Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
-
-
-def _end(process: Any) -> None:
-    """Nothing of the trial outlives its attempt."""
-    process.join(timeout=GRACE_S if process.exitcode is None and not process.is_alive() else 0.5)
-    if process.is_alive():
-        process.terminate()
-        process.join(GRACE_S)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    process.close()
-
-
-def _death(exitcode: int | None) -> str:
+def _death(exitcode: int | None) -> Outcome:
     if exitcode is not None and exitcode < 0:
-        return f"the trial's process was killed by {signal.Signals(-exitcode).name}"
-    return f"the trial's process ended by itself with exit code {exitcode}, before the task function returned"
+        reason = f"the trial's process was killed by {signal.Signals(-exitcode).name}"
+    else:
+        reason = f"the trial's process ended with exit code {exitcode}, before the task function returned"
+    return Outcome("failed", kind="killed", reason=reason)
 
 
 # ── in the trial's process ────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,17 +150,30 @@ class _Worker:
         return bool(self._pipe.recv())
 
 
-def _run(job: bytes, pipe: Connection, output: str) -> None:
+def _run(job: bytes, pipe: Connection, leash: Connection, leash_s: float, output: str) -> None:
+    os.setsid()  # so that what it starts can be ended with it
     _write_output_to(output)
+    threading.Thread(target=_feel, args=(leash, leash_s), name="besom-leash", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
     # what the task function starts (a DataLoader's workers) should start as it would outside a sweep
     multiprocessing.set_start_method(None, force=True)
     trial.listen(_Worker(pipe))
     asked: Job = cloudpickle.loads(job)
-    pipe.send(replace(asked, task=lambda config: _as_outcome(asked.task, config)).run())
+    pipe.send(replace(asked, task=lambda config: as_outcome(asked.task, config)).run())
 
 
-def _as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
+def _feel(leash: Connection, leash_s: float) -> None:
+    """Nobody would hear an exception here, and nobody waits for this process any more."""
+    try:
+        while leash.poll(leash_s):
+            leash.recv_bytes()
+        print("besom: the worker of this trial is silent; the trial ends itself", flush=True)
+    except (EOFError, OSError):
+        print("besom: the worker of this trial is gone; the trial ends itself", flush=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
     """The task function's end as a value: an exception would make Hydra report a crash."""
     try:
         value = task(config)
@@ -135,12 +181,21 @@ def _as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
         return Outcome("pruned", reason=str(pruned))
     except Exception as error:
         traceback.print_exc()
-        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
+        names = tuple(ancestor.__name__ for ancestor in type(error).__mro__)
+        kind: Kind = "oom" if _is_out_of_memory(names) else "exception"
+        return Outcome("failed", kind=kind, reason=f"{type(error).__name__}: {error}", exception=names)
     if not isinstance(value, Real):
-        return Outcome("failed", reason=f"the task function returned {value!r}: a sweep needs a number")
+        return Outcome(
+            "failed", kind="bad value", reason=f"the task function returned {value!r}: a sweep needs a number"
+        )
     if math.isnan(value):
-        return Outcome("failed", reason="the task function returned NaN")
+        return Outcome("failed", kind="nan", reason="the task function returned NaN")
     return Outcome("complete", float(value))
+
+
+def _is_out_of_memory(names: Sequence[str]) -> bool:
+    """By name: torch's error class cannot be imported where torch is not wanted."""
+    return "MemoryError" in names or "OutOfMemoryError" in names
 
 
 def _write_output_to(path: str) -> None:
@@ -150,4 +205,12 @@ def _write_output_to(path: str) -> None:
     os.dup2(file, 2)
     os.close(file)
     # the fork server's streams are block-buffered where its own output is no terminal: show lines as they come
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def tail(output: Path, lines: int = 20) -> str:
+    """The last lines a trial printed."""
+    if not output.exists():
+        return ""
+    return "\n".join(output.read_text(errors="replace").splitlines()[-lines:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from besom.sweep.space import short
+from besom.sweep.space import Value, short
 from besom.sweep.study import REASON, Study
+from besom.sweep.worker import Plan
 
 
 class Progress(Protocol):
@@ -24,11 +25,11 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(study: Study, n_trials: int, metric: str) -> Iterator[Progress]:
+def progress(study: Study, plan: Plan, metric: str) -> Iterator[Progress]:
     """Shows the last state once more on the way out."""
     console = Console()
     if not console.is_terminal:
-        lines = Lines(study, metric)
+        lines = Lines(study, plan, metric)
         yield lines
         lines.refresh()
         return
@@ -43,8 +44,8 @@ def progress(study: Study, n_trials: int, metric: str) -> Iterator[Progress]:
         console=console,
         refresh_per_second=2,
     ) as bar:
-        task = bar.add_task(study.name, total=n_trials, state="starting")
-        view = Bar(study, metric, bar, task)
+        task = bar.add_task(study.name, total=plan.n_trials, state="starting")
+        view = Bar(study, plan, metric, bar, task)
         yield view
         view.refresh()
 
@@ -52,8 +53,9 @@ def progress(study: Study, n_trials: int, metric: str) -> Iterator[Progress]:
 class Lines:
     """One plain line for each trial that has ended since the last look."""
 
-    def __init__(self, study: Study, metric: str) -> None:
+    def __init__(self, study: Study, plan: Plan, metric: str) -> None:
         self._study = study
+        self._plan = plan
         self._metric = metric
         self._shown = {trial.number for trial in study.trials() if trial.state.is_finished()}
 
@@ -61,7 +63,7 @@ class Lines:
         for trial in self._study.trials():
             if trial.state.is_finished() and trial.number not in self._shown:
                 self._shown.add(trial.number)
-                self.say(one_line(trial, self._metric))
+                self.say(one_line(trial, self._plan.space.values(trial.params), self._metric))
 
     def say(self, text: str) -> None:
         print(text, flush=True)
@@ -70,8 +72,8 @@ class Lines:
 class Bar(Lines):
     """The same lines, above a bar with the best so far."""
 
-    def __init__(self, study: Study, metric: str, bar: RichProgress, task: TaskID) -> None:
-        super().__init__(study, metric)
+    def __init__(self, study: Study, plan: Plan, metric: str, bar: RichProgress, task: TaskID) -> None:
+        super().__init__(study, plan, metric)
         self._bar = bar
         self._task = task
 
@@ -89,9 +91,9 @@ class Bar(Lines):
         self._bar.console.print(text, highlight=False, markup=False)
 
 
-def one_line(trial: FrozenTrial, metric: str) -> str:
+def one_line(trial: FrozenTrial, values: Mapping[str, Value], metric: str) -> str:
     """`trial 7 complete  val/acc 0.9861  optimizer=adamw optimizer.lr=0.0031  4.2 s`"""
-    point = " ".join(f"{key}={short(value)}" for key, value in trial.params.items())
+    point = " ".join(f"{key}={short(value)}" for key, value in values.items())
     took = f"{trial.duration.total_seconds():.1f} s" if trial.duration else ""
     match trial.state:
         case TrialState.COMPLETE:

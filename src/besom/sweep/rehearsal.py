@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hydra.errors import HydraException
 from hydra.types import HydraContext
@@ -15,15 +15,14 @@ from besom.sweep.space import Space, Value, as_text
 
 
 def rehearse(space: Space, context: HydraContext, config: DictConfig) -> None:
-    """Compose each choice and each bound beside the first of all others.
+    """Compose each choice, with what it brings, and each bound, beside the first of all others.
 
     An app may check what is composed: each of its Hydra callbacks that has a method `check(config)` is asked.
 
     Raises:
         InputError: the app's config has no such key or option, or the app refuses the value.
     """
-    first = {key: _ends(distribution)[0] for key, distribution in space.dimensions.items()}
-    for point in _points(space, first):
+    for point in _points(space):
         where = "in the search space at " + " ".join(f"{key}={as_text(value)}" for key, value in point.items())
         try:
             composed = context.config_loader.load_sweep_config(config, space.overrides(point))
@@ -37,10 +36,24 @@ def rehearse(space: Space, context: HydraContext, config: DictConfig) -> None:
             raise InputError(f"{where}: {' '.join(reasons)}") from error
 
 
-def _points(space: Space, first: dict[str, Value]) -> Iterator[dict[str, Value]]:
-    for key, distribution in space.dimensions.items():
-        for value in _ends(distribution):
-            yield {**first, key: value}
+def _points(space: Space) -> Iterator[dict[str, Value]]:
+    """Each end of each dimension once, and each option with all that it brings, beside the first of all others."""
+    seen = set()
+    for dimension in space.everything():
+        for value in _ends(dimension.distribution):
+            point = _filled(space, {**dimension.when, dimension.key: value})
+            # most dimensions' first ends are one point; by their text, since 1 and true are equal
+            if (text := " ".join(space.overrides(point))) not in seen:
+                seen.add(text)
+                yield point
+
+
+def _filled(space: Space, asked: Mapping[str, Value]) -> dict[str, Value]:
+    """The point with these values, and the first of whatever else it has."""
+    point: dict[str, Value] = {}
+    for dimension in space.walk(point):
+        point[dimension.key] = asked.get(dimension.key, _ends(dimension.distribution)[0])
+    return point
 
 
 def _ends(distribution: BaseDistribution) -> list[Value]:

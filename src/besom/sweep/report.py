@@ -1,13 +1,69 @@
-"""What a finished study says: on the terminal, and as the note of its run in MLflow."""
+"""What a study says of itself: on the terminal, and as its run in MLflow, the parent of its trials' runs."""
 
 from __future__ import annotations
 
 import shlex
 
-from optuna.trial import FrozenTrial
+import yaml
+from optuna.trial import FrozenTrial, TrialState
 
-from besom.sweep.study import RUN, Study
+from besom.sweep.study import PARENT_RUN, REASON, RUN, Study
 from besom.sweep.worker import Plan
+from besom.tracking import Store
+from besom.tracking.facts import tags
+from besom.tracking.recorder import Status
+
+# of a trial's state in the study, the status of its run and its `besom.outcome`
+ENDED: dict[TrialState, tuple[Status, str]] = {
+    TrialState.COMPLETE: ("FINISHED", "complete"),
+    TrialState.PRUNED: ("KILLED", "pruned"),
+    TrialState.FAIL: ("FAILED", "failed"),
+    TrialState.WAITING: ("KILLED", "requeued"),
+}
+
+
+def open_run(study: Study, store: Store | None, plan: Plan) -> str | None:
+    """The study's run: made once, the same in every session; None where nothing is recorded."""
+    if store is None:
+        return None
+    if run := study.recall(PARENT_RUN):
+        store.client.update_run(run, status="RUNNING")
+        return str(run)
+    more = {"besom.study": study.name, "besom.folder": str(study.folder), "mlflow.source.name": plan.program}
+    run = store.create_run(study.name, {**tags(), **more})
+    space = {"fixed": list(plan.space.fixed), "space": plan.space.describe()}
+    store.client.log_text(run, yaml.safe_dump(space), "space.yaml")
+    store.client.log_param(run, "n_trials", plan.n_trials)
+    study.remember(PARENT_RUN, run)
+    return run
+
+
+def close_run(study: Study, store: Store, run: str, status: Status, metric: str, plan: Plan) -> None:
+    """Write what the study has found, and end its run; runs that a dead worker has left open are ended too."""
+    counts = study.counts()
+    for name, count in {"completed": counts.complete, "pruned": counts.pruned, "failed": counts.failed}.items():
+        store.client.log_metric(run, name, count)
+    if best := study.best():
+        store.client.log_metric(run, "best", float(best.value or 0.0))
+        store.client.set_tag(run, "besom.best_trial", str(best.number))
+        store.client.set_tag(run, "mlflow.note.content", note(study, metric, plan))
+    _end_orphans(study, store, run)
+    store.client.set_terminated(run, status)
+
+
+def _end_orphans(study: Study, store: Store, parent: str) -> None:
+    experiment = store.client.get_run(parent).info.experiment_id
+    unended = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+    trials = {trial.user_attrs.get(RUN): trial for trial in study.trials()}
+    for run in store.client.search_runs([experiment], unended):
+        trial = trials.get(run.info.run_id)
+        if trial is None or trial.state not in ENDED:
+            continue
+        status, outcome = ENDED[trial.state]
+        store.client.set_tag(run.info.run_id, "besom.outcome", outcome)
+        if reason := trial.user_attrs.get(REASON):
+            store.client.set_tag(run.info.run_id, "besom.reason", reason)
+        store.client.set_terminated(run.info.run_id, status)
 
 
 def summary(study: Study, metric: str, plan: Plan) -> str:
@@ -39,4 +95,4 @@ def note(study: Study, metric: str, plan: Plan) -> str:
 
 def command(trial: FrozenTrial, plan: Plan) -> str:
     """What to paste into a shell to train this point again, alone."""
-    return shlex.join([*plan.program.split(), *plan.space.overrides(trial.params)])
+    return shlex.join([*plan.program.split(), *plan.space.overrides(plan.space.values(trial.params))])

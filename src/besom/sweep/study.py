@@ -1,13 +1,16 @@
 """The study is the queue: every question besom asks of Optuna is asked here.
 
-The budget is written into the study before the first trial runs, as WAITING trials. A worker that claims one takes it
-from all others; when none is left, the budget is spent. So no count can race, and nothing hands out work.
+A worker claims its next trial under the study's lock: one that waits or, while the study is short of its budget, a new
+one. So no count can race, and nothing hands out work. The holder of a trial renews its lease; whoever finds a lease
+that has stopped gives the trial back, and what the old holder says after that is refused.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,19 +18,35 @@ from typing import Any, Literal, Self
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import RDBStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from besom.errors import InputError
-from besom.locks import masked, sqlite_file, sqlite_lock
+from besom.locks import database_lock, masked, sqlite_file, sqlite_lock
+from besom.sweep.lease import Lease, LeaseLost, Watch
 
 Direction = Literal["maximize", "minimize"]
 MakeSampler = Callable[[int], BaseSampler]
 
-# user attributes of the study and of its trials
-FOLDER, PARENT_RUN, STOP = "besom.folder", "besom.run", "besom.stop"
-RUN, REASON = "besom.run", "besom.reason"
+# user attributes of the study
+FOLDER, PARENT_RUN, STOP, SPACE, SUPERVISOR = (
+    "besom.folder",
+    "besom.run",
+    "besom.stop",
+    "besom.space",
+    "besom.supervisor",
+)
+# user attributes of a trial
+RUN, LEASE, ENDS, KIND, REASON = "besom.run", "besom.lease", "besom.ends", "besom.kind", "besom.reason"
+
+LOOK_S = 1.0  # between two looks for a beat
+
+COUNTED = (
+    "lost",
+    "killed",
+    "exception",
+)  # ends of an attempt that spend one of a trial's retries; an interruption does not
 
 
 @dataclass(frozen=True)
@@ -43,22 +62,45 @@ class Counts:
         return self.complete + self.pruned + self.failed
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A trial in this worker's hands."""
+
+    trial: Trial
+    lease: Lease
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+
 class Study:
     """One connection to a study in its storage."""
 
     def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.name = name
-        self._storage = _storage(url)
+        self._rdb = _storage(url)
+        # the cache is part of it: a trial it has not read cannot be written to
+        self._storage = get_storage(self._rdb)
         self._study = self._load()
 
     @classmethod
-    def create(cls, url: str, name: str, direction: Direction, folder: Path) -> Self:
+    def create(
+        cls,
+        url: str,
+        name: str,
+        direction: Direction,
+        folder: Path,
+        space: Mapping[str, str],
+        known: Sequence[Mapping[str, Any]] = (),
+    ) -> Self:
         """The study of that name: a new one in `folder`, or the one that is there, whose folder is kept.
 
-        Raises:
-            InputError: the storage cannot be opened, or the study there searches in the other direction.
+        `space` describes what is searched, a line a key; `known` points, by Optuna's names, are a new study's first.
 
+        Raises:
+            InputError: the storage cannot be opened, or the study there searches another space or in another direction.
         """
         with sqlite_lock(url):  # two processes that make one fresh SQLite file's tables destroy each other's
             storage = _storage(url)
@@ -70,7 +112,16 @@ class Study:
                     "choose another hydra.sweeper.study_name"
                 )
             if FOLDER not in study.user_attrs:
+                study.set_user_attr(SPACE, dict(space))
+                for point in known:
+                    study.enqueue_trial(dict(point))
                 study.set_user_attr(FOLDER, str(folder))
+            elif changes := _changes(study.user_attrs[SPACE], space):
+                raise InputError(
+                    f"study {name!r} in {masked(url)} searches another space (- the study's, + this sweep's):\n"
+                    + "\n".join(f"  {line}" for line in changes)
+                    + "\nput the space back, or choose another hydra.sweeper.study_name"
+                )
         return cls(url, name)
 
     @property
@@ -82,43 +133,72 @@ class Study:
     def direction(self) -> Direction:
         return _direction(self._study)
 
-    def top_up(self, n_trials: int) -> int:
-        """Queue what the study still owes to reach `n_trials`; how many that leaves waiting."""
-        owed = n_trials - len(self.trials())
-        for _ in range(owed):
-            self._study.enqueue_trial({})
-        return self.counts().waiting
-
-    def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner) -> Trial | None:
-        """Take the next waiting trial for this worker alone; None when the budget is spent.
+    # ── the queue ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner) -> Claim | None:
+        """Take the next trial for this worker alone; None when the budget is spent or what is left runs elsewhere.
 
         `sampler` is given the trial's number, so that a seed gives each trial its own point, whichever worker and
         session asks for it.
         """
-        with sqlite_lock(self.url):  # SQLite does not lock the row between Optuna's look and its write
+        with self._lock():
             counts = self.counts()
             if counts.finished + counts.running >= n_trials:  # a budget made smaller leaves some waiting
                 return None
-            for waiting in self.trials((TrialState.WAITING,)):
-                if self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-                    # a fresh study: Optuna's own keeps a list of trials from its last look
-                    return Trial(self._load(sampler(waiting.number), pruner), waiting._trial_id)
-        return None
+            trial_id = self._next_id()
+            lease = Lease.mine()
+            self._storage.set_trial_user_attr(trial_id, LEASE, lease.as_attr())
+        number = self._storage.get_trial(trial_id).number
+        # a fresh study: Optuna's own keeps a list of trials from its last look
+        return Claim(Trial(self._load(sampler(number), pruner), trial_id), lease)
 
-    def requeue(self, trial: Trial) -> None:
+    def renew(self, claim: Claim, beat: Lease) -> None:
+        """Raises LeaseLost: this worker was taken for dead."""
+        with self._held(claim):
+            self._storage.set_trial_user_attr(claim.trial._trial_id, LEASE, beat.as_attr())
+
+    def complete(self, claim: Claim, value: float) -> None:
+        with self._held(claim):
+            claim.trial.study.tell(claim.trial, value)
+
+    def prune(self, claim: Claim) -> None:
+        with self._held(claim):
+            claim.trial.study.tell(claim.trial, state=TrialState.PRUNED)
+
+    def fail(self, claim: Claim, kind: str, reason: str) -> None:
+        with self._held(claim):
+            self._fail(claim.trial._trial_id, kind, reason)
+
+    def requeue(self, claim: Claim, end: str) -> None:
         """Give an unfinished trial back: it keeps its number and its point, and waits for another attempt."""
-        self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        with self._held(claim):
+            self._requeue(claim.trial._trial_id, end)
 
-    def complete(self, trial: Trial, value: float) -> None:
-        self._study.tell(trial, value)
+    def reported(self, claim: Claim) -> set[int]:
+        """The steps that have a value, from this attempt or an earlier one."""
+        return set(self._storage.get_trial(claim.trial._trial_id).intermediate_values)
 
-    def prune(self, trial: Trial) -> None:
-        self._study.tell(trial, state=TrialState.PRUNED)
+    def retries_left(self, claim: Claim, max_retries: int) -> int:
+        return max_retries - _retries(claim.trial.user_attrs.get(ENDS, []))
 
-    def fail(self, trial: Trial, reason: str) -> None:
-        trial.set_user_attr(REASON, reason)  # before tell: a finished trial takes no more
-        self._study.tell(trial, state=TrialState.FAIL)
+    def reap(self, watch: Watch, max_retries: int) -> list[int]:
+        """Give back the trials whose holders are gone, or fail those that have no retry left; their numbers."""
+        gone = [trial for trial in self.trials((TrialState.RUNNING,)) if watch.stopped(trial.number, _lease(trial))]
+        if not gone:
+            return []
+        reaped = []
+        with self._lock():
+            for seen in gone:
+                trial = self._storage.get_trial(seen._trial_id)
+                if trial.state != TrialState.RUNNING or _lease(trial) != _lease(seen):
+                    continue  # it has beaten, ended or been reaped since we looked
+                if _retries(trial.user_attrs.get(ENDS, [])) < max_retries:
+                    self._requeue(trial._trial_id, "lost")
+                else:
+                    self._fail(trial._trial_id, "lost", f"its worker died {max_retries + 1} times, with no word")
+                reaped.append(trial.number)
+        return reaped
 
+    # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def trials(self, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
         """By number."""
         return self._study.get_trials(deepcopy=False, states=tuple(states) if states else None)
@@ -133,6 +213,10 @@ class Study:
             waiting=states.count(TrialState.WAITING),
         )
 
+    def owed(self, n_trials: int) -> int:
+        """Trials without an end yet; running ones are owed until they have one."""
+        return max(0, n_trials - self.counts().finished)
+
     def best(self) -> FrozenTrial | None:
         """The complete trial with the best value; None before the first."""
         complete = self.trials((TrialState.COMPLETE,))
@@ -141,6 +225,7 @@ class Study:
         sign = 1 if self.direction == "maximize" else -1
         return max(complete, key=lambda trial: sign * float(trial.value or 0.0))
 
+    # ── what the study remembers ──────────────────────────────────────────────────────────────────────────────────────
     def remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
 
@@ -151,28 +236,109 @@ class Study:
         """Ask every worker, wherever it runs, to give its trial back and end."""
         self.remember(STOP, True)
 
-    def allow_start(self) -> None:
-        self.remember(STOP, False)
-
     def stop_requested(self) -> bool:
         return bool(self.recall(STOP))
+
+    @contextmanager
+    def supervised(self, watch: Watch) -> Iterator[Callable[[], None]]:
+        """Be the study's only supervisor; yields what renews that.
+
+        Raises:
+            InputError: another one is alive; says which.
+        """
+        self._refuse_second_supervisor(watch)
+        mine = Lease.mine()
+        with self._lock():
+            self.remember(STOP, False)
+            self.remember(SUPERVISOR, mine.as_attr())
+        beats = [mine]
+
+        def renew() -> None:
+            beats.append(beats.pop().renewed())
+            self.remember(SUPERVISOR, beats[0].as_attr())
+
+        try:
+            yield renew
+        finally:
+            self.remember(SUPERVISOR, None)
+
+    def _refuse_second_supervisor(self, watch: Watch) -> None:
+        """Of one on another machine only its beat tells whether it lives: that takes up to a lease."""
+        first = Lease.from_attr(self.recall(SUPERVISOR))
+        while (other := Lease.from_attr(self.recall(SUPERVISOR))) and not watch.stopped(SUPERVISOR, other):
+            if other.is_here() or other != first:
+                raise InputError(
+                    f"study {self.name!r} is being swept by process {other.pid} on {other.host}: wait for it, stop it "
+                    "with Ctrl-C there, or choose another hydra.sweeper.study_name"
+                )
+            time.sleep(LOOK_S)
+
+    def _next_id(self) -> int:
+        """A trial that waits, the first of them, or a new one; RUNNING from here on."""
+        for waiting in self.trials((TrialState.WAITING,)):
+            if self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+                return waiting._trial_id
+        return self._storage.create_new_trial(self._study._study_id)
+
+    @contextmanager
+    def _held(self, claim: Claim) -> Iterator[None]:
+        """Look and write as one: under the lock, and only while the trial is still this claim's."""
+        with self._lock():
+            trial = self._storage.get_trial(claim.trial._trial_id)
+            lease = _lease(trial)
+            if trial.state != TrialState.RUNNING or lease is None or lease.token != claim.lease.token:
+                raise LeaseLost(f"trial {trial.number} was taken from this worker, which was not heard of in time")
+            yield
+
+    def _requeue(self, trial_id: int, end: str) -> None:
+        self._note_end(trial_id, end)
+        self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+
+    def _fail(self, trial_id: int, kind: str, reason: str) -> None:
+        self._note_end(trial_id, kind)
+        # before the state: a finished trial takes no more
+        self._storage.set_trial_user_attr(trial_id, KIND, kind)
+        self._storage.set_trial_user_attr(trial_id, REASON, reason)
+        self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
+    def _note_end(self, trial_id: int, end: str) -> None:
+        ends = self._storage.get_trial(trial_id).user_attrs.get(ENDS, [])
+        self._storage.set_trial_user_attr(trial_id, ENDS, [*ends, end])
+        self._storage.set_trial_user_attr(trial_id, LEASE, None)
+
+    def _lock(self) -> Any:
+        return database_lock(self.url, self._rdb.engine, f"besom {self.name}")
 
     def _load(self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None) -> optuna.Study:
         return optuna.load_study(storage=self._storage, study_name=self.name, sampler=sampler, pruner=pruner)
 
 
-def _storage(url: str) -> BaseStorage:
+def _storage(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(logging.WARNING)
     where = f"hydra.sweeper.storage={masked(url)}"
     path = sqlite_file(url)
     if path and not path.parent.is_dir():
         raise InputError(f"{where}: no such folder: {path.parent}; make it first")
     try:
-        # the cache is part of it: a trial it has not read cannot be written to
-        return get_storage(RDBStorage(url))
+        # a server that was restarted leaves dead connections in the pool
+        return RDBStorage(url, engine_kwargs={} if path else {"pool_pre_ping": True})
     except Exception as error:  # Optuna lets through the errors of SQLAlchemy and of each driver
         raise InputError(f"{where}: cannot be opened: {masked(str(error).strip().splitlines()[0])}") from error
 
 
+def _changes(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    sides = (("-", there), ("+", here))
+    return [f"{sign} {key}: {side[key]}" for key in changed for sign, side in sides if key in side]
+
+
 def _direction(study: optuna.Study) -> Direction:
     return "maximize" if study.direction == StudyDirection.MAXIMIZE else "minimize"
+
+
+def _lease(trial: FrozenTrial) -> Lease | None:
+    return Lease.from_attr(trial.user_attrs.get(LEASE))
+
+
+def _retries(ends: Sequence[str]) -> int:
+    return sum(end in COUNTED for end in ends)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from besom.errors import InputError, RunError
+from besom.sweep.lease import Watch
 from besom.sweep.progress import Progress, progress
 from besom.sweep.rehearsal import rehearse
-from besom.sweep.report import note, summary
-from besom.sweep.study import PARENT_RUN, Direction, Study
-from besom.sweep.worker import Plan, Worker
+from besom.sweep.report import close_run, open_run, summary
+from besom.sweep.samplers import check
+from besom.sweep.space import Value
+from besom.sweep.study import REASON, Direction, Study
+from besom.sweep.worker import BEATS, Plan, Worker
 from besom.tracking import Store
-from besom.tracking.facts import tags
+from besom.tracking.recorder import Status
 
 POLL_S = 0.5  # between two looks at the study while workers run
+MAX_FUTILE = 3  # launches in a row that finish no trial, before the sweep is given up
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Sweep:
     direction: Direction
     n_jobs: int
     metric: str  # what the objective is called
+    enqueue: tuple[Mapping[str, Value], ...]  # points to be tried first
     task: TaskFunction
     context: HydraContext
     config: DictConfig
@@ -44,39 +51,86 @@ def supervise(sweep: Sweep) -> None:
     Raises:
         InputError: found before the first trial.
         KeyboardInterrupt: stopped by the user; the same command goes on.
-        RunError: a worker died, or no trial has completed.
-
+        RunError: workers die again and again, or no trial has completed.
     """
     plan = sweep.plan
     rehearse(plan.space, sweep.context, sweep.config)
-    plan.make_sampler(trial=0)  # what cannot be built is refused here, not by each worker
-    plan.make_pruner()
-    study = Study.create(plan.storage, plan.study_name, sweep.direction, _folder(sweep.config))
+    check(plan.sampler, plan.space, plan.pruner)
+    study = Study.create(
+        plan.storage, plan.study_name, sweep.direction, _folder(sweep.config), plan.space.describe(), _known(sweep)
+    )
+    watch = Watch(plan.lease_s)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    with study.supervised(watch) as renew:
+        _sweep(sweep, study, watch, renew)
+    print(summary(study, sweep.metric, plan))
+    if study.best() is None:
+        raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
+
+
+def _known(sweep: Sweep) -> list[dict[str, Value]]:
+    return [sweep.plan.space.known_point(point) for point in sweep.enqueue]
+
+
+def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) -> None:
+    plan = sweep.plan
     store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
-    study.allow_start()
-    waiting = study.top_up(plan.n_trials)
-    run = _open_run(study, store, plan)
-    ended = "FAILED"
+    run = open_run(study, store, plan)
+    ended: Status = "FAILED"
     try:
-        if waiting:
-            print(
-                f"study {study.name}: {waiting} of {plan.n_trials} trials to go, {min(sweep.n_jobs, waiting)} at a time"
-            )
-            print("Ctrl-C stops it; the same command goes on")
-            _launch_and_watch(sweep, study, workers=min(sweep.n_jobs, waiting))
+        study.reap(watch, plan.max_retries)  # what a killed session on this machine has left
+        if owed := study.owed(plan.n_trials):
+            print(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(sweep.n_jobs, owed)} at a time")
+            print("Ctrl-C stops it; the same command goes on", flush=True)
+            with progress(study, plan, sweep.metric) as view:
+                _launch_until_done(sweep, study, _Look(study, view, watch, plan.max_retries, renew, plan.lease_s))
         ended = "FINISHED" if study.best() else "FAILED"
     except KeyboardInterrupt:
         ended = "KILLED"
         raise
     finally:
         if store and run:
-            _close_run(study, store, run, ended, sweep)
-    print(summary(study, sweep.metric, plan))
-    if study.best() is None:
-        raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
+            close_run(study, store, run, ended, sweep.metric, plan)
 
 
-def _launch_and_watch(sweep: Sweep, study: Study, workers: int) -> None:
+@dataclass
+class _Look:
+    """What the supervisor does while workers work: shows what is new, renews its lease, finds the dead."""
+
+    study: Study
+    view: Progress
+    watch: Watch
+    max_retries: int
+    renew: Callable[[], None]
+    lease_s: float
+    _renewed: float = 0.0
+
+    def __call__(self) -> None:
+        self.view.refresh()
+        if time.monotonic() - self._renewed > self.lease_s / BEATS:
+            self.renew()
+            self._renewed = time.monotonic()
+        for number in self.study.reap(self.watch, self.max_retries):
+            self.view.say(f"trial {number}: its worker is gone; given back")
+
+
+def _launch_until_done(sweep: Sweep, study: Study, look: _Look) -> None:
+    """Workers end when the study is complete; if all have died before that, start new ones."""
+    plan, futile = sweep.plan, 0
+    while (owed := study.owed(plan.n_trials)) and time.time() < plan.deadline:
+        failure = _launch_and_watch(sweep, study, min(sweep.n_jobs, owed), look)
+        if study.stop_requested():
+            return
+        futile = futile + 1 if study.owed(plan.n_trials) == owed else 0
+        if failure and futile == MAX_FUTILE:
+            raise RunError(f"{failure}; {MAX_FUTILE} launches of workers have finished no trial") from failure
+        if failure and study.owed(plan.n_trials):
+            look.view.say(f"workers are started anew: {failure}")
+
+
+def _launch_and_watch(sweep: Sweep, study: Study, workers: int, look: _Look) -> BaseException | None:
+    """What the launcher raised, if anything; until it returns the supervisor looks after the study."""
     launcher = _launcher(sweep, study)
     # one worker a job; each its own folder, and no copy of the config in it
     jobs = [
@@ -94,26 +148,24 @@ def _launch_and_watch(sweep: Sweep, study: Study, workers: int) -> None:
             ended.set()
 
     threading.Thread(target=launch, name="besom-launcher", daemon=True).start()
-    with progress(study, sweep.plan.n_trials, sweep.metric) as view:
-        try:
-            _watch(ended, view)
-        except KeyboardInterrupt:
-            view.say("stopping: the running trials go back to the queue; Ctrl-C again to kill them")
-            study.request_stop()
-            _wait_or_kill(ended, launcher, view)
-            raise
-    if failure:
-        raise RunError(str(failure[0])) from failure[0]
-
-
-def _watch(ended: threading.Event, view: Progress) -> None:
-    while not ended.wait(POLL_S):
-        view.refresh()
-
-
-def _wait_or_kill(ended: threading.Event, launcher: Launcher, view: Progress) -> None:
     try:
-        _watch(ended, view)
+        _until(ended, look)
+    except KeyboardInterrupt:
+        look.view.say("stopping: the running trials go back to the queue; Ctrl-C again to kill them")
+        study.request_stop()
+        _wait_or_kill(ended, launcher, look)
+        raise
+    return failure[0] if failure else None
+
+
+def _until(ended: threading.Event, look: _Look) -> None:
+    while not ended.wait(POLL_S):
+        look()
+
+
+def _wait_or_kill(ended: threading.Event, launcher: Launcher, look: _Look) -> None:
+    try:
+        _until(ended, look)
     except KeyboardInterrupt:
         if kill := getattr(launcher, "kill", None):
             kill()
@@ -144,36 +196,7 @@ def _folder(config: DictConfig) -> Path:
     return folder
 
 
-def _open_run(study: Study, store: Store | None, plan: Plan) -> str | None:
-    """The study's run, parent of its trials' runs; the same in every session."""
-    if store is None:
-        return None
-    if run := study.recall(PARENT_RUN):
-        store.client.update_run(run, status="RUNNING")
-        return str(run)
-    more = {"besom.study": study.name, "besom.folder": str(study.folder), "mlflow.source.name": plan.program}
-    run = store.create_run(study.name, {**tags(), **more})
-    space = {key: str(distribution) for key, distribution in plan.space.dimensions.items()}
-    store.client.log_text(run, yaml.safe_dump({"fixed": list(plan.space.fixed), "space": space}), "space.yaml")
-    store.client.log_param(run, "n_trials", plan.n_trials)
-    study.remember(PARENT_RUN, run)
-    return run
-
-
-def _close_run(study: Study, store: Store, run: str, status: str, sweep: Sweep) -> None:
-    counts = study.counts()
-    for name, count in {"completed": counts.complete, "pruned": counts.pruned, "failed": counts.failed}.items():
-        store.client.log_metric(run, name, count)
-    if best := study.best():
-        store.client.log_metric(run, "best", float(best.value or 0.0))
-        store.client.set_tag(run, "besom.best_trial", str(best.number))
-        store.client.set_tag(run, "mlflow.note.content", note(study, sweep.metric, sweep.plan))
-    store.client.set_terminated(run, status)
-
-
 def _first_reason(study: Study) -> str:
-    from besom.sweep.study import REASON
-
     reasons = [trial.user_attrs[REASON] for trial in study.trials() if REASON in trial.user_attrs]
     return reasons[0] if reasons else "nothing was run"
 

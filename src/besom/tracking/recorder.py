@@ -60,6 +60,8 @@ class Recorder:
             self._store.client.log_text(self.run_id, facts.requirements(), "requirements.txt")
         else:
             self._store.client.update_run(self.run_id, status="RUNNING")
+            # a parameter is recorded once: an attempt with another config keeps the first one's
+            self._params_sent.update(self._store.client.get_run(self.run_id).data.params)
         self._thread.start()
 
     def finish(self, status: Status, reason: str = "", outcome: str = "") -> None:
@@ -139,7 +141,6 @@ class Recorder:
 
     def _send_params(self, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
-        from mlflow.exceptions import MlflowException
 
         assert self.run_id is not None
         client, run = self._store.client, self.run_id
@@ -147,13 +148,7 @@ class Recorder:
             key: value if len(value) <= MAX_VALUE else f"→ artifact params/{key}.txt" for key, value in params.items()
         }
         for some in _chunks([Param(key, value) for key, value in short.items()], MAX_PARAMS):
-            try:
-                client.log_batch(run, params=some)
-            except MlflowException as error:
-                if error.error_code != "INVALID_PARAMETER_VALUE":
-                    raise
-                # a parameter is recorded once: an attempt with another config keeps the first one's
-                log.warning("MLflow keeps the parameters of an earlier attempt: %s", error)
+            client.log_batch(run, params=some)
         for key, value in params.items():
             if len(value) > MAX_VALUE:
                 client.log_text(run, value, f"params/{key}.txt")

@@ -79,7 +79,7 @@ class LocalLauncher(Launcher):
         self._processes.append(process)
         assert process.stdin is not None
         process.stdin.write(cloudpickle.dumps(Job(self._task, self._context, config)))
-        process.stdin.close()
+        process.stdin.flush()  # and left open: the job is hung up when this process is gone
         return path
 
 

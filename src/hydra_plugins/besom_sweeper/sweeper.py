@@ -1,7 +1,9 @@
 """Hydra sweeper `besom`: `python any_app.py -m hydra/sweeper=besom`. Light: Hydra imports it at every start."""
 
 # no `from __future__ import annotations`: Hydra runs this before it is in sys.modules, where dataclasses would look
+import math
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,31 +12,6 @@ from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
-
-
-@dataclass
-class TPEConf:
-    """Tree-structured Parzen estimator (Bergstra et al. 2011): Optuna's default, good up to about 1,000 trials."""
-
-    _target_: str = "optuna.samplers.TPESampler"
-    seed: int | None = None
-    n_startup_trials: int = 10  # drawn at random before the model is trusted
-
-
-@dataclass
-class RandomConf:
-    _target_: str = "optuna.samplers.RandomSampler"
-    seed: int | None = None
-
-
-@dataclass
-class MedianConf:
-    """Stop a trial that is worse than the median of the others at the same step."""
-
-    _target_: str = "optuna.pruners.MedianPruner"
-    n_startup_trials: int = 5
-    n_warmup_steps: int = 0
-    interval_steps: int = 1
 
 
 @dataclass
@@ -51,19 +28,20 @@ class BesomSweeperConf:
     study_name: str = "${hydra.job.name}"
     n_trials: int = 20  # of the whole study, over all its sessions
     n_jobs: int = 1  # trials at once
+    lease: float = 30.0  # seconds without a beat after which a worker is taken for dead
+    timeout: float | None = None  # seconds; after it no trial is begun
+    trial_timeout: float | None = None  # seconds of one attempt; after it the trial has failed
+    max_retries: int = 2  # of a trial whose process or worker died
+    retry_on: list[str] = field(default_factory=list)  # classes of exceptions that may be bad luck
     params: dict[str, Any] = field(default_factory=dict)  # the search space
+    enqueue: list[dict[str, Any]] = field(default_factory=list)  # known points, tried first
     metric: str = "${oc.select:objective.metric,objective}"  # what the objective is called, for people
     tracking_uri: str | None = "${oc.select:tracking.uri,${oc.env:MLFLOW_TRACKING_URI,'sqlite:///mlflow.db'}}"
     experiment: str = "${oc.select:tracking.experiment,${oc.env:MLFLOW_EXPERIMENT_NAME,besom}}"
 
 
-for group, name, node in (
-    ("hydra/sweeper", "besom", BesomSweeperConf),
-    ("hydra/sweeper/sampler", "tpe", TPEConf),
-    ("hydra/sweeper/sampler", "random", RandomConf),
-    ("hydra/sweeper/pruner", "median", MedianConf),
-):
-    ConfigStore.instance().store(group=group, name=name, node=node, provider="besom")
+# its samplers and pruners: samplers.py
+ConfigStore.instance().store(group="hydra/sweeper", name="besom", node=BesomSweeperConf, provider="besom")
 
 
 class BesomSweeper(Sweeper):
@@ -88,28 +66,40 @@ class BesomSweeper(Sweeper):
 
     def _as_asked(self, arguments: list[str]) -> Any:
         from besom.locks import absolute
+        from besom.sweep.samplers import size
         from besom.sweep.space import parse
         from besom.sweep.supervisor import Sweep, threads_per_trial
         from besom.sweep.worker import Plan
 
         asked = self._settings
+        space = parse(_plain(asked["params"]), arguments, self._context.config_loader)
+        sampler, enqueue = _plain(asked["sampler"]), tuple(_plain(asked["enqueue"]))
+        n_trials = _at_least_one("n_trials", asked["n_trials"])
+        if (points := size(sampler, space)) is not None:  # a grid ends when each point has been tried
+            n_trials = min(n_trials, points + len(enqueue))
         plan = Plan(
             storage=absolute(asked["storage"]),
             study_name=asked["study_name"],
-            n_trials=_at_least_one("n_trials", asked["n_trials"]),
-            space=parse(_plain(asked["params"]), arguments, self._context.config_loader),
-            sampler=_plain(asked["sampler"]),
+            n_trials=n_trials,
+            space=space,
+            sampler=sampler,
             pruner=_plain(asked["pruner"]),
             tracking_uri=absolute(asked["tracking_uri"]) if asked["tracking_uri"] else None,
             experiment=asked["experiment"],
             threads=threads_per_trial(asked["n_jobs"]),
             program=_program(),
+            lease_s=_above_zero("lease", asked["lease"]),
+            deadline=time.time() + _above_zero("timeout", asked["timeout"]) if asked["timeout"] else math.inf,
+            trial_timeout_s=_above_zero("trial_timeout", asked["trial_timeout"]) if asked["trial_timeout"] else None,
+            max_retries=asked["max_retries"],
+            retry_on=tuple(asked["retry_on"]),
         )
         return Sweep(
             plan,
             direction=_direction(asked["direction"]),
             n_jobs=_at_least_one("n_jobs", asked["n_jobs"]),
             metric=asked["metric"],
+            enqueue=enqueue,
             task=self._task,
             context=self._context,
             config=self._config,
@@ -125,6 +115,14 @@ def _at_least_one(key: str, value: int) -> int:
 
     if value < 1:
         raise InputError(f"hydra.sweeper.{key}={value}: must be at least 1")
+    return value
+
+
+def _above_zero(key: str, value: float) -> float:
+    from besom.errors import InputError
+
+    if value <= 0:
+        raise InputError(f"hydra.sweeper.{key}={value:g}: must be above 0 seconds")
     return value
 
 

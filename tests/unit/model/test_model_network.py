@@ -64,7 +64,7 @@ def test_a_network_too_deep_for_its_images_is_refused_with_the_largest_depth(sha
         _network(shape, depth=deepest + 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 40), st.integers(2, 40), st.sampled_from(["max", "avg"]))
 def test_the_largest_depth_named_is_one_that_works(height, width, pool):
     with pytest.raises(InputError, match="at most") as refused:

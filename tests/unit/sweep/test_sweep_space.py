@@ -7,7 +7,7 @@ import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -31,7 +31,7 @@ def _read(override: str) -> Any:
     [
         ("choice(relu,gelu)", ("relu", "gelu")),
         ("relu,gelu", ("relu", "gelu")),
-        ("choice(1,2.5,true)", (1, 2.5, True)),
+        ("choice(2,2.5,true)", (2, 2.5, True)),
         ("1,2.5,false,null", (1, 2.5, False, None)),
         ("choice(only)", ("only",)),
         ("sort(choice(3,1,2))", (1, 2, 3)),
@@ -77,6 +77,23 @@ def test_a_range_of_floats_ends_before_its_stop(written, low, high, step):
     assert _dimension(written) == FloatDistribution(low, high, step=step)
 
 
+tenths = st.integers(-20, 20).map(lambda number: number / 10)
+
+
+@given(tenths, tenths, st.integers(1, 9).map(lambda number: number / 10))
+def test_a_range_of_floats_holds_what_hydra_itself_would_run(start, stop, step):
+    """Which by rounding includes the stop at times, as in `range(0,0.1,0.1)`."""
+    assume(start < stop)
+    written = f"range({start},{stop},{step})"
+
+    dimension = _dimension(written)
+
+    assert isinstance(dimension, FloatDistribution)
+    steps = round((dimension.high - dimension.low) / step)
+    runs = [float(run) for run in OverridesParser.create().parse_override(f"x={written}").sweep_string_iterator()]
+    assert [dimension.low + number * step for number in range(steps + 1)] == pytest.approx(runs)
+
+
 @pytest.mark.parametrize(
     ("written", "distribution"),
     [
@@ -111,7 +128,8 @@ def test_params_and_the_command_line_make_one_space():
         ([64, 32], [64, 32]),
         (["a b", "c,d"], ["a b", "c,d"]),
         ([None, True], [None, True]),
-        ({"patience": 3, "min_delta": 0.0}, {"patience": 3, "min_delta": 0.0}),
+        (["1", "it's", "null"], ["1", "it's", "null"]),
+        ("{patience: 3, min_delta: 0.0}", {"patience": 3, "min_delta": 0.0}),
     ],
 )
 def test_a_plain_value_among_the_params_is_fixed(value, read):
@@ -167,6 +185,19 @@ def test_the_last_of_two_on_the_command_line_wins():
     assert parse({}, ["lr=1,2", "lr=3"]) == Space({}, ("lr=3",))
 
 
+def test_one_group_at_two_places_is_two_dimensions():
+    space = parse({"db@source": "sqlite,mysql"}, ["db@target=sqlite,mysql"])
+
+    assert set(space.dimensions) == {"db@source", "db@target"}
+
+
+def test_a_group_fixed_at_one_place_is_still_searched_at_another():
+    space = parse({"db@source": "sqlite,mysql"}, ["db@target=sqlite"])
+
+    assert set(space.dimensions) == {"db@source"}
+    assert space.fixed == ("db@target=sqlite",)
+
+
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     "written",
@@ -220,7 +251,7 @@ def test_hydra_reads_a_scalar_as_it_was_suggested(value):
 scalars = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
 
 
-@given(st.lists(scalars, min_size=1, max_size=5))
+@given(st.lists(scalars, min_size=1, max_size=5, unique=True))
 def test_hydra_reads_a_choice_of_scalars_as_it_was_written(values):
     dimension = _dimension(f"choice({','.join(map(as_text, values))})")
 

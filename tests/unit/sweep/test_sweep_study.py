@@ -9,25 +9,28 @@ from pathlib import Path
 import pytest
 from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState
 
 from besom.errors import InputError
 from besom.locks import absolute
-from besom.sweep.study import PARENT_RUN, REASON, Counts, Direction, Study
+from besom.sweep.lease import Lease, LeaseLost, Watch
+from besom.sweep.study import ENDS, KIND, PARENT_RUN, REASON, Claim, Counts, Direction, Study
+
+SPACE = {"lr": "FloatDistribution(0, 1)"}
 
 
 def _sampler(number: int) -> BaseSampler:
     return RandomSampler(seed=number)
 
 
-def _claim(study: Study, n_trials: int = 100) -> Trial | None:
+def _claim(study: Study, n_trials: int = 100) -> Claim | None:
     return study.claim(n_trials, _sampler, NopPruner())
 
 
-def _claimed(study: Study) -> Trial:
-    trial = _claim(study)
-    assert trial
-    return trial
+def _claimed(study: Study) -> Claim:
+    claim = _claim(study)
+    assert claim
+    return claim
 
 
 @pytest.fixture
@@ -37,11 +40,10 @@ def url(tmp_path):
 
 @pytest.fixture
 def study(url, tmp_path):
-    return Study.create(url, "digits", "maximize", tmp_path / "multirun")
+    return Study.create(url, "digits", "maximize", tmp_path / "multirun", SPACE)
 
 
 def _complete(study: Study, *values: float) -> None:
-    study.top_up(len(study.trials()) + len(values))
     for value in values:
         study.complete(_claimed(study), value)
 
@@ -55,13 +57,13 @@ def test_a_new_study_has_no_trials(study):
 def test_a_study_made_again_is_the_one_that_is_there(study, url, tmp_path):
     _complete(study, 0.5)
 
-    again = Study.create(url, "digits", "maximize", tmp_path / "elsewhere")
+    again = Study.create(url, "digits", "maximize", tmp_path / "elsewhere", SPACE)
 
     assert again.counts().complete == 1
 
 
 def test_a_study_keeps_its_first_folder(study, url, tmp_path):
-    again = Study.create(url, "digits", "maximize", tmp_path / "elsewhere")
+    again = Study.create(url, "digits", "maximize", tmp_path / "elsewhere", SPACE)
 
     assert again.folder == tmp_path / "multirun"
 
@@ -74,21 +76,21 @@ def test_a_study_keeps_its_first_folder(study, url, tmp_path):
     ],
 )
 def test_another_direction_is_refused(there, asked, message, url, tmp_path):
-    Study.create(url, "digits", there, tmp_path)
+    Study.create(url, "digits", there, tmp_path, SPACE)
 
     with pytest.raises(InputError, match=rf"^study 'digits' in .* {message} hydra\.sweeper\.study_name$"):
-        Study.create(url, "digits", asked, tmp_path)
+        Study.create(url, "digits", asked, tmp_path, SPACE)
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_a_study_knows_its_direction(direction, url, tmp_path):
-    Study.create(url, "digits", direction, tmp_path)
+    Study.create(url, "digits", direction, tmp_path, SPACE)
 
     assert Study(url, "digits").direction == direction
 
 
 def test_two_studies_of_one_storage_are_kept_apart(study, url, tmp_path):
-    other = Study.create(url, "birds", "maximize", tmp_path)
+    other = Study.create(url, "birds", "maximize", tmp_path, SPACE)
 
     _complete(study, 0.5)
 
@@ -97,60 +99,37 @@ def test_two_studies_of_one_storage_are_kept_apart(study, url, tmp_path):
 
 # ── the budget ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_new_study_owes_its_whole_budget(study):
-    assert study.top_up(5) == 5
-    assert study.counts().waiting == 5
+    assert study.owed(5) == 5
 
 
-def test_what_is_owed_is_queued_once(study):
-    study.top_up(5)
+def test_a_trial_is_owed_until_it_has_an_end(study):
+    _complete(study, 0.1)
+    study.prune(_claimed(study))
+    study.fail(_claimed(study), "exception", "it crashed")
+    _claimed(study)
 
-    assert study.top_up(5) == 5
-    assert len(study.trials()) == 5
+    assert study.owed(5) == 2
+    assert study.counts() == Counts(complete=1, pruned=1, failed=1, running=1, waiting=0)
 
 
-def test_a_larger_budget_adds_the_difference(study):
+def test_finished_and_running_trials_spend_the_budget(study):
+    _complete(study, 0.1)
+
+    assert [_claim(study, n_trials=3) is not None for _ in range(3)] == [True, True, False]
+
+
+def test_more_trials_than_the_budget_owe_nothing(study):
     _complete(study, 0.1, 0.2)
 
-    assert study.top_up(5) == 3
-    assert study.counts() == Counts(complete=2, pruned=0, failed=0, running=0, waiting=3)
-
-
-def test_trials_that_were_pruned_or_failed_or_run_count_as_paid(study):
-    study.top_up(3)
-    study.prune(_claimed(study))
-    study.fail(_claimed(study), "it crashed")
-    _claimed(study)
-
-    assert study.top_up(4) == 1
-    assert study.counts() == Counts(complete=0, pruned=1, failed=1, running=1, waiting=1)
-
-
-def test_finished_trials_are_those_that_ended_however_they_did(study):
-    study.top_up(5)
-    study.complete(_claimed(study), 0.5)
-    study.prune(_claimed(study))
-    study.fail(_claimed(study), "it crashed")
-    _claimed(study)
-
-    assert study.counts().finished == 3
-
-
-def test_a_smaller_budget_leaves_some_waiting(study):
-    study.top_up(5)
-
-    assert [_claim(study, n_trials=2) is not None for _ in range(3)] == [True, True, False]
-    assert study.counts() == Counts(complete=0, pruned=0, failed=0, running=2, waiting=3)
+    assert study.owed(1) == 0
 
 
 # ── claiming ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_trials_are_claimed_by_number(study):
-    study.top_up(3)
-
     assert [_claimed(study).number for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_claimed_trial_is_running(study):
-    study.top_up(1)
     _claimed(study)
 
     assert study.counts() == Counts(complete=0, pruned=0, failed=0, running=1, waiting=0)
@@ -163,13 +142,11 @@ def test_a_spent_budget_has_nothing_to_claim(study):
 
 
 def test_a_trial_draws_from_the_sampler_of_its_number(study):
-    study.top_up(2)
-    points = [_claimed(study).suggest_float("lr", 0, 1) for _ in range(2)]
+    points = [_claimed(study).trial.suggest_float("lr", 0, 1) for _ in range(2)]
 
-    study.top_up(4)
     again = [study.claim(4, lambda number: RandomSampler(seed=number - 2), NopPruner()) for _ in range(2)]
 
-    assert [trial.suggest_float("lr", 0, 1) for trial in again if trial] == points
+    assert [claim.trial.suggest_float("lr", 0, 1) for claim in again if claim] == points
     assert points[0] != points[1]
 
 
@@ -180,9 +157,9 @@ def _pull(url: str, all_ready: Barrier, claimed: SimpleQueue[int]) -> None:
     """A worker: claims and completes until nothing is left."""
     study = Study(url, "digits")
     all_ready.wait()
-    while trial := _claim(study, TRIALS):
-        study.complete(trial, float(trial.number))
-        claimed.put(trial.number)
+    while claim := _claim(study, TRIALS):
+        study.complete(claim, float(claim.number))
+        claimed.put(claim.number)
 
 
 def _drained(claimed: SimpleQueue[int]) -> Iterator[int]:
@@ -191,7 +168,6 @@ def _drained(claimed: SimpleQueue[int]) -> Iterator[int]:
 
 
 def test_workers_that_claim_at_once_take_each_trial_once(study, url):
-    study.top_up(TRIALS + 5)  # five above the budget
     context = multiprocessing.get_context("spawn")
     all_ready, claimed = context.Barrier(WORKERS), context.SimpleQueue()
     workers = [context.Process(target=_pull, args=(url, all_ready, claimed)) for _ in range(WORKERS)]
@@ -202,12 +178,12 @@ def test_workers_that_claim_at_once_take_each_trial_once(study, url):
 
     assert [worker.exitcode for worker in workers] == [0] * WORKERS
     assert sorted(_drained(claimed)) == list(range(TRIALS))
-    assert study.counts() == Counts(complete=TRIALS, pruned=0, failed=0, running=0, waiting=5)
+    assert study.counts() == Counts(complete=TRIALS, pruned=0, failed=0, running=0, waiting=0)
 
 
 def _create(url: str, folder: Path, both_ready: Barrier) -> None:
     both_ready.wait()
-    Study.create(url, "digits", "maximize", folder).top_up(1)
+    Study.create(url, "digits", "maximize", folder, SPACE)
 
 
 def test_two_processes_that_make_one_fresh_study_make_one(url, tmp_path):
@@ -225,34 +201,40 @@ def test_two_processes_that_make_one_fresh_study_make_one(url, tmp_path):
 
 # ── how a trial ends ──────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_trial_given_back_is_claimed_again_with_its_number_and_point(study):
-    study.top_up(1)
     first = _claimed(study)
-    rate = first.suggest_float("lr", 0, 1)
+    rate = first.trial.suggest_float("lr", 0, 1)
 
-    study.requeue(first)
+    study.requeue(first, "interrupted")
     again = study.claim(1, lambda _: RandomSampler(seed=99), NopPruner())
 
     assert again
     assert again.number == first.number
-    assert again.suggest_float("lr", 0, 1) == rate
+    assert again.trial.suggest_float("lr", 0, 1) == rate
 
 
-def test_a_trial_given_back_is_owed_again(study):
-    study.top_up(1)
+def test_a_trial_given_back_is_taken_before_a_new_one(study):
+    first, _ = _claimed(study), _claimed(study)
 
-    study.requeue(_claimed(study))
+    study.requeue(first, "interrupted")
 
-    assert study.counts() == Counts(complete=0, pruned=0, failed=0, running=0, waiting=1)
+    assert [_claimed(study).number for _ in range(2)] == [0, 2]
 
 
-def test_a_trial_given_back_keeps_what_was_written_into_it(study):
-    study.top_up(1)
-    trial = _claimed(study)
-    trial.set_user_attr("besom.run", "abc")
+def test_a_trial_given_back_keeps_what_was_written_into_it_and_why(study):
+    claim = _claimed(study)
+    claim.trial.set_user_attr("besom.run", "abc")
 
-    study.requeue(trial)
+    study.requeue(claim, "lost")
 
-    assert _claimed(study).user_attrs == {"besom.run": "abc"}
+    attrs = _claimed(study).trial.user_attrs
+    assert (attrs["besom.run"], attrs[ENDS]) == ("abc", ["lost"])
+
+
+@pytest.mark.parametrize(("end", "left"), [("interrupted", 2), ("lost", 1), ("killed", 1), ("exception", 1)])
+def test_an_interruption_spends_no_retry(study, end, left):
+    study.requeue(_claimed(study), end)
+
+    assert study.retries_left(_claimed(study), max_retries=2) == left
 
 
 def test_a_complete_trial_has_its_value(study):
@@ -263,20 +245,17 @@ def test_a_complete_trial_has_its_value(study):
 
 
 def test_a_failed_trial_keeps_its_reason(study):
-    study.top_up(1)
-
-    study.fail(_claimed(study), "ValueError: the loss is NaN")
+    study.fail(_claimed(study), "nan", "the loss is NaN")
 
     (trial,) = study.trials((TrialState.FAIL,))
-    assert trial.user_attrs[REASON] == "ValueError: the loss is NaN"
+    assert (trial.user_attrs[KIND], trial.user_attrs[REASON]) == ("nan", "the loss is NaN")
 
 
 def test_a_pruned_trial_keeps_its_last_report(study):
-    study.top_up(1)
-    trial = _claimed(study)
-    trial.report(0.25, step=0)
+    claim = _claimed(study)
+    claim.trial.report(0.25, step=0)
 
-    study.prune(trial)
+    study.prune(claim)
 
     (pruned,) = study.trials((TrialState.PRUNED,))
     assert pruned.intermediate_values == {0: 0.25}
@@ -284,7 +263,7 @@ def test_a_pruned_trial_keeps_its_last_report(study):
 
 @pytest.mark.parametrize(("direction", "number"), [("maximize", 1), ("minimize", 2)])
 def test_the_best_trial_is_best_by_the_studys_direction(direction: Direction, number, url, tmp_path):
-    study = Study.create(url, "digits", direction, tmp_path)
+    study = Study.create(url, "digits", direction, tmp_path, SPACE)
     _complete(study, 0.5, 0.9, 0.1, 0.9, 0.1)
 
     best = study.best()
@@ -294,17 +273,93 @@ def test_the_best_trial_is_best_by_the_studys_direction(direction: Direction, nu
 
 
 def test_only_a_complete_trial_can_be_the_best(study):
-    study.top_up(3)
     study.complete(_claimed(study), -1.0)
-    study.fail(_claimed(study), "it crashed")
+    study.fail(_claimed(study), "exception", "it crashed")
     pruned = _claimed(study)
-    pruned.report(1.0, step=0)
+    pruned.trial.report(1.0, step=0)
     study.prune(pruned)
 
     best = study.best()
 
     assert best
     assert best.number == 0
+
+
+# ── death ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _take_from(study: Study, max_retries: int = 2) -> list[int]:
+    """As another worker does that has not heard from the holder for a whole lease."""
+    watch = Watch(lease_s=0)
+    study.reap(watch, max_retries)
+    return study.reap(watch, max_retries)
+
+
+def test_a_holder_that_beats_keeps_its_trial(study):
+    claim, watch = _claimed(study), Watch(lease_s=0)
+    lease = claim.lease
+    for _ in range(3):
+        study.reap(watch, 2)
+        study.renew(claim, lease := lease.renewed())
+
+    study.complete(claim, 0.5)
+
+    assert study.counts().complete == 1
+
+
+def test_a_trial_whose_holder_is_silent_waits_again(study):
+    _claimed(study)
+
+    assert _take_from(study) == [0]
+    assert study.counts().waiting == 1
+
+
+def test_a_trial_that_was_lost_too_often_has_failed(study):
+    for _ in range(3):
+        _claimed(study)
+        _take_from(study)
+
+    (trial,) = study.trials((TrialState.FAIL,))
+    assert (trial.user_attrs[KIND], trial.user_attrs[ENDS]) == ("lost", ["lost", "lost", "lost"])
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda study, claim: study.complete(claim, 1.0),
+        lambda study, claim: study.prune(claim),
+        lambda study, claim: study.fail(claim, "nan", "it is NaN"),
+        lambda study, claim: study.requeue(claim, "interrupted"),
+        lambda study, claim: study.renew(claim, claim.lease.renewed()),
+    ],
+    ids=["complete", "prune", "fail", "requeue", "renew"],
+)
+@pytest.mark.parametrize("taken_up", [False, True], ids=["it waits", "another has it"])
+def test_what_a_holder_says_too_late_is_refused(study, say, taken_up):
+    late = _claimed(study)
+    _take_from(study)
+    if taken_up:
+        _claimed(study)
+    before = study.counts()
+
+    with pytest.raises(LeaseLost, match="trial 0 was taken from this worker"):
+        say(study, late)
+
+    assert study.counts() == before
+
+
+def _claim_and_die(url: str) -> None:
+    _claimed(Study(url, "digits"))
+
+
+def test_a_dead_process_of_this_machine_is_seen_at_once(study, url):
+    process = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(url,))
+    process.start()
+    process.join()
+
+    assert study.reap(Watch(lease_s=3600), 2) == [0]
+
+
+def test_a_live_process_of_this_machine_is_not_taken_for_dead():
+    assert not Lease.mine().holder_is_dead()
 
 
 # ── what another connection sees ──────────────────────────────────────────────────────────────────────────────────────
@@ -321,18 +376,29 @@ def test_a_stopped_study_may_start_again(study, url):
     worker = Study(url, "digits")
     study.request_stop()
 
-    study.allow_start()
+    with study.supervised(Watch(lease_s=60)):
+        assert not worker.stop_requested()
 
-    assert not worker.stop_requested()
+
+def test_a_study_has_one_supervisor(study, url):
+    """A live process of this machine is believed at once."""
+    second = Study(url, "digits").supervised(Watch(lease_s=60))
+    with (
+        study.supervised(Watch(lease_s=60)),
+        pytest.raises(InputError, match=r"study 'digits' is being swept by process \d+ on"),
+    ):
+        second.__enter__()
+
+    with Study(url, "digits").supervised(Watch(lease_s=60)):
+        pass
 
 
 def test_trials_of_another_connection_are_counted(study, url):
     worker = Study(url, "digits")
-    study.top_up(2)
 
     worker.complete(_claimed(worker), 0.5)
 
-    assert study.counts() == Counts(complete=1, pruned=0, failed=0, running=0, waiting=1)
+    assert study.counts() == Counts(complete=1, pruned=0, failed=0, running=0, waiting=0)
 
 
 def test_what_a_study_remembers_another_connection_recalls(study, url):
@@ -365,7 +431,7 @@ def test_a_storage_made_absolute_keeps_its_driver_and_options(tmp_path, monkeypa
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"^hydra\.sweeper\.storage=.*: no such folder: .*/missing; make it first$"):
-        Study.create(f"sqlite:///{tmp_path}/missing/optuna.db", "digits", "maximize", tmp_path)
+        Study.create(f"sqlite:///{tmp_path}/missing/optuna.db", "digits", "maximize", tmp_path, SPACE)
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path):
@@ -373,18 +439,18 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path):
     file.write_text("dear diary")
 
     with pytest.raises(InputError, match=r"^hydra\.sweeper\.storage=.*notes\.db: cannot be opened: .*not a database"):
-        Study.create(f"sqlite:///{file}", "digits", "maximize", tmp_path)
+        Study.create(f"sqlite:///{file}", "digits", "maximize", tmp_path, SPACE)
 
     assert file.read_text() == "dear diary"
 
 
 def test_a_storage_of_no_known_kind_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"^hydra\.sweeper\.storage=optuna\.db: cannot be opened: "):
-        Study.create("optuna.db", "digits", "maximize", tmp_path)
+        Study.create("optuna.db", "digits", "maximize", tmp_path, SPACE)
 
 
 def test_a_refused_storage_does_not_show_its_password(tmp_path):
     with pytest.raises(InputError, match="cannot be opened") as refused:
-        Study.create("nosuchdb://me:secret@host/optuna", "digits", "maximize", tmp_path)
+        Study.create("nosuchdb://me:secret@host/optuna", "digits", "maximize", tmp_path, SPACE)
 
     assert "secret" not in str(refused.value)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
+from mlflow.utils import validation
 
 from besom.tracking import Recorder, RunLog, Store
-from besom.tracking.recorder import MAX_METRICS, MAX_PARAMS, MAX_TAG
+from besom.tracking.recorder import MAX_METRICS, MAX_PARAMS, MAX_TAG, MAX_TAGS
 
 Record = Callable[..., Run]
 
@@ -51,10 +52,16 @@ def test_params_arrive_as_a_config_would_have_them(log, record):
 
 
 def test_more_params_than_one_batch_holds_all_arrive(log, record):
-    params = {f"key{number}": str(number) for number in range(2 * MAX_PARAMS + 50)}
+    params = {f"key{number}": str(number) for number in range(250)}
     log.params(params)
 
     assert record().data.params == params
+
+
+def test_a_batch_is_no_larger_than_a_server_takes():
+    assert MAX_PARAMS <= validation.MAX_PARAMS_TAGS_PER_BATCH
+    assert MAX_TAGS <= validation.MAX_PARAMS_TAGS_PER_BATCH
+    assert MAX_METRICS <= validation.MAX_METRICS_PER_BATCH
 
 
 def test_a_value_too_long_for_mlflow_goes_whole_into_an_artifact(log, record, store):
@@ -117,10 +124,10 @@ def test_metrics_arrive_by_step(log, record, store):
 
 
 def test_more_metrics_than_one_batch_holds_all_arrive(log, record, store):
-    for step in range(MAX_METRICS + 500):
+    for step in range(1500):
         log.metrics({"train/loss": 1.0 / (step + 1)}, step)
 
-    assert [step for step, _ in _history(store, record(), "train/loss")] == list(range(MAX_METRICS + 500))
+    assert [step for step, _ in _history(store, record(), "train/loss")] == list(range(1500))
 
 
 def test_a_metric_keeps_the_time_when_it_was_written(log, record, store):
@@ -259,6 +266,15 @@ def test_a_param_that_another_attempt_changed_holds_up_nothing_else(log, record,
     log.metrics({"train/loss": 1.0}, step=0)
 
     assert _history(store, record(run_id=lost.info.run_id), "train/loss") == [(0, 1.0)]
+
+
+def test_a_param_that_another_attempt_added_arrives_beside_one_that_it_changed(log, record):
+    log.params({"trainer.max_epochs": 5})
+    lost = record("KILLED")
+
+    log.params({"trainer.max_epochs": 10, "parameters": 1000})
+
+    assert record(run_id=lost.info.run_id).data.params == {"trainer.max_epochs": "5", "parameters": "1000"}
 
 
 def _rename(database: Path, old: str, new: str) -> None:

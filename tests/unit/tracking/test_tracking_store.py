@@ -8,13 +8,13 @@ from multiprocessing.synchronize import Barrier
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from besom.errors import InputError
 from besom.locks import masked
 from besom.tracking import Store
-from besom.tracking.store import as_param, check_uri
+from besom.tracking.store import as_key, as_param, check_uri
 
 
 # ── what is said of a URI before MLflow is loaded ─────────────────────────────────────────────────────────────────────
@@ -118,6 +118,26 @@ numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 @given(st.none() | st.booleans() | numbers | st.lists(numbers, max_size=4))
 def test_hydra_takes_a_parameters_text_back(value):
     assert OverridesParser.create().parse_override(f"key={as_param(value)}").value() == value
+
+
+# ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("name", ["train/loss", "optimizer.lr", "my metric-1_2", "a.b/c.d"])
+def test_a_name_that_mlflow_takes_stays(name):
+    assert as_key(name) == name
+
+
+names = st.text("a4_./:@ü", min_size=1, max_size=6)
+
+
+@given(names, names)
+def test_two_names_stay_two(one, other):
+    assert (as_key(one) == as_key(other)) == (one == other)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=names | st.text(min_size=1, max_size=400))
+def test_mlflow_takes_any_name(name, store):
+    store.client.log_metric(store.create_run(None, {}), as_key(name), 1.0)
 
 
 # ── the store itself ──────────────────────────────────────────────────────────────────────────────────────────────────

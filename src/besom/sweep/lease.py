@@ -1,0 +1,80 @@
+"""Who holds what, and whether they are still there.
+
+A holder renews its lease with a beat. Whoever looks for the dead compares beats by its own clock: a beat that does not
+change for a whole lease has stopped. No two machines' clocks are compared; on one machine a dead process is seen at
+once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+from uuid import uuid4
+
+import psutil
+
+
+class LeaseLost(Exception):  # noqa: N818 - what happened, to whom it happens
+    """The holder was taken for dead and another has taken over: whatever it still has to say is refused."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """`token` fences: what is written under another token is refused."""
+
+    host: str
+    pid: int
+    started: float  # of the process, in seconds since 1970: a pid is used again
+    token: str = field(default_factory=lambda: uuid4().hex)
+    beat: int = 0
+
+    @classmethod
+    def mine(cls) -> Self:
+        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+
+    def renewed(self) -> Lease:
+        return Lease(self.host, self.pid, self.started, self.token, self.beat + 1)
+
+    def is_here(self) -> bool:
+        """Whether the holder is a process of this machine, dead or alive."""
+        return self.host == socket.gethostname()
+
+    def holder_is_dead(self) -> bool:
+        """True only where it can be known: on this machine."""
+        if not self.is_here():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return process.create_time() != self.started or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    def as_attr(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_attr(cls, attr: Any) -> Self | None:
+        return cls(**attr) if attr else None
+
+
+class Watch:
+    """Remembers when each lease was last seen to beat."""
+
+    def __init__(self, lease_s: float) -> None:
+        self._lease_s = lease_s
+        self._seen: dict[Any, tuple[tuple[str, int], float]] = {}
+
+    def stopped(self, who: Any, lease: Lease | None) -> bool:
+        """`lease` None: its holder died between taking and signing; it is given one lease's time too."""
+        if lease is not None and lease.holder_is_dead():
+            return True
+        beat = (lease.token, lease.beat) if lease else ("", 0)
+        now = time.monotonic()
+        known, since = self._seen.get(who, (None, now))
+        if known != beat:
+            self._seen[who] = (beat, now)
+            return False
+        return now - since > self._lease_s

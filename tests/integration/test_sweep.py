@@ -216,7 +216,7 @@ def test_an_interrupted_sweep_gives_its_trials_back_and_the_same_command_goes_on
     assert "go back to the queue" in out
     eventually(lambda: no_process_of(shell), "the last process to end")
     states = [trial.state.name for trial in trials(shell, "digits")]
-    assert len(states) == 4
+    assert "WAITING" in states
     assert set(states) <= {"WAITING", "COMPLETE"}
     assert "RUNNING" not in [run.info.status for run in shell.runs()]
     done = shell.run(*words)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from besom.sweep.plan import Plan
 from besom.sweep.space import Value, short
 from besom.sweep.study import REASON, Study
-from besom.sweep.worker import Plan
 
 
 class Progress(Protocol):

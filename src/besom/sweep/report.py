@@ -7,8 +7,8 @@ import shlex
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.sweep.plan import Plan
 from besom.sweep.study import PARENT_RUN, REASON, RUN, Study
-from besom.sweep.worker import Plan
 from besom.tracking import Store
 from besom.tracking.facts import tags
 from besom.tracking.recorder import Status

@@ -12,18 +12,19 @@ from pathlib import Path
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from besom.errors import InputError, RunError
+from besom.sweep.hold import BEATS, App
 from besom.sweep.lease import Watch
+from besom.sweep.plan import Plan
 from besom.sweep.progress import Progress, progress
 from besom.sweep.rehearsal import rehearse
 from besom.sweep.report import close_run, open_run, summary
 from besom.sweep.samplers import check
 from besom.sweep.space import Value
 from besom.sweep.study import REASON, Direction, Study
-from besom.sweep.worker import BEATS, Plan, Worker
+from besom.sweep.worker import Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
 
@@ -40,9 +41,7 @@ class Sweep:
     n_jobs: int
     metric: str  # what the objective is called
     enqueue: tuple[Mapping[str, Value], ...]  # points to be tried first
-    task: TaskFunction
-    context: HydraContext
-    config: DictConfig
+    app: App
 
 
 def supervise(sweep: Sweep) -> None:
@@ -54,10 +53,10 @@ def supervise(sweep: Sweep) -> None:
         RunError: workers die again and again, or no trial has completed.
     """
     plan = sweep.plan
-    rehearse(plan.space, sweep.context, sweep.config)
+    rehearse(plan.space, sweep.app.context, sweep.app.config)
     check(plan.sampler, plan.space, plan.pruner)
     study = Study.create(
-        plan.storage, plan.study_name, sweep.direction, _folder(sweep.config), plan.space.describe(), _known(sweep)
+        plan.storage, plan.study_name, sweep.direction, _folder(sweep.app.config), plan.space.describe(), _known(sweep)
     )
     watch = Watch(plan.lease_s)
     if threading.current_thread() is threading.main_thread():
@@ -174,15 +173,15 @@ def _wait_or_kill(ended: threading.Event, launcher: Launcher, look: _Look) -> No
 
 def _launcher(sweep: Sweep, study: Study) -> Launcher:
     """The one the user chose, or besom's own `local`; given the worker as its task."""
-    config = sweep.config.copy()
+    config = sweep.app.config.copy()
     with open_dict(config):
         if config.hydra.launcher._target_.endswith(".BasicLauncher"):  # Hydra's default runs one job after the other
             config.hydra.launcher = {"_target_": "hydra_plugins.besom_launcher.local.LocalLauncher"}
         config.hydra.sweep.dir = str(study.folder)
         config.hydra.job.chdir = False
     # the worker composes each trial's config from the user's own
-    worker = Worker(sweep.plan, sweep.task, sweep.context, sweep.config)
-    return Plugins.instance().instantiate_launcher(hydra_context=sweep.context, task_function=worker, config=config)
+    worker = Worker(sweep.plan, sweep.app)
+    return Plugins.instance().instantiate_launcher(hydra_context=sweep.app.context, task_function=worker, config=config)
 
 
 def _folder(config: DictConfig) -> Path:

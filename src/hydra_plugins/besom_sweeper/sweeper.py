@@ -66,10 +66,11 @@ class BesomSweeper(Sweeper):
 
     def _as_asked(self, arguments: list[str]) -> Any:
         from besom.locks import absolute
+        from besom.sweep.hold import App
+        from besom.sweep.plan import Plan
         from besom.sweep.samplers import size
         from besom.sweep.space import parse
         from besom.sweep.supervisor import Sweep, threads_per_trial
-        from besom.sweep.worker import Plan
 
         asked = self._settings
         space = parse(_plain(asked["params"]), arguments, self._context.config_loader)
@@ -100,9 +101,7 @@ class BesomSweeper(Sweeper):
             n_jobs=_at_least_one("n_jobs", asked["n_jobs"]),
             metric=asked["metric"],
             enqueue=enqueue,
-            task=self._task,
-            context=self._context,
-            config=self._config,
+            app=App(self._task, self._context, self._config),
         )
 
 

@@ -1,0 +1,181 @@
+"""A trial in a worker's hands: attempted, kept alive by its lease, told to the study, recorded in MLflow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from besom.sweep.attempt import Attempt, Outcome, State, Terms, tail
+from besom.sweep.job import Job
+from besom.sweep.lease import LeaseLost
+from besom.sweep.plan import Plan
+from besom.sweep.space import Value, label
+from besom.sweep.study import ENDS, PARENT_RUN, RUN, Claim, Study
+from besom.tracking import Recorder, RunLog, Store
+from besom.tracking.recorder import Status
+
+BEATS = 5  # of a holder in the time of one lease
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class App:
+    """The Hydra app that is swept."""
+
+    task: TaskFunction
+    context: HydraContext
+    config: DictConfig  # as composed for the sweep; a trial's is composed anew
+
+    def compose(self, number: int, overrides: list[str], folder: Path) -> DictConfig:
+        """The config of one trial, as `app overrides` would compose it."""
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+            config.hydra.job.chdir = False
+            config.hydra.sweep.dir, config.hydra.sweep.subdir = str(folder.parent), folder.name
+        return config
+
+
+class Hold:
+    """From the claim of a trial to its end in the study and in MLflow, whose only writer for this trial it is."""
+
+    def __init__(
+        self, plan: Plan, app: App, study: Study, store: Store | None, claim: Claim, stopped: Callable[[], bool]
+    ) -> None:
+        self._plan = plan
+        self._app = app
+        self._study = study
+        self._store = store
+        self._claim = claim
+        self._stopped = stopped
+        self._lost = threading.Event()
+        self._let_go = threading.Event()
+        self._attempt: Attempt | None = None
+
+    def run(self) -> None:
+        """Raises LeaseLost: the trial is another worker's by now; this one has nothing more to say."""
+        pulse = threading.Thread(target=self._beat, name="besom-pulse", daemon=True)
+        pulse.start()
+        try:
+            outcome, recorder = self._try()
+        except LeaseLost:
+            raise
+        except BaseException:  # this worker is broken, not the trial: another takes it
+            self._study.requeue(self._claim, "interrupted")
+            raise
+        finally:
+            self._let_go.set()
+            pulse.join()
+        if self._lost.is_set():
+            raise LeaseLost(f"trial {self._claim.number} was taken from this worker, which was not heard of in time")
+        again = self._tell(outcome)
+        if recorder:
+            _finish(recorder, outcome, again)
+
+    def _try(self) -> tuple[Outcome, Recorder | None]:
+        number, trial = self._claim.number, self._claim.trial
+        values = self._plan.space.suggest(trial)
+        folder = self._study.folder / str(number)
+        run_log = RunLog(folder / "run.jsonl")
+        run_log.params({key.lstrip("+"): value for key, value in values.items()})
+        recorder = self._recorder(values, run_log)
+        try:
+            config = self._app.compose(number, self._plan.space.overrides(values), folder)
+        except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
+            return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}"), recorder
+        job = Job(self._app.task, self._app.context, config)
+        terms = Terms(
+            self._on_report, self._must_end, leash_s=0.8 * self._plan.lease_s, timeout_s=self._plan.trial_timeout_s
+        )
+        self._attempt = Attempt(job, folder / "output.log", terms)
+        outcome = self._attempt.outcome()
+        if outcome.state == "complete":
+            run_log.metrics({"objective": outcome.value}, step=0)
+        if outcome.state == "failed":
+            run_log.tags({"besom.output": tail(folder / "output.log")})
+        return outcome, recorder
+
+    def _on_report(self, value: float, step: int) -> bool:
+        trial = self._claim.trial
+        if step not in self._study.reported(self._claim):  # a retried attempt repeats some
+            trial.report(value, step)
+        return bool(trial.should_prune())
+
+    def _must_end(self) -> bool:
+        return self._lost.is_set() or self._stopped()
+
+    def _beat(self) -> None:
+        """Renew the lease, then pull the trial's leash: a worker that cannot do the first does not do the second."""
+        lease = self._claim.lease
+        while not self._let_go.wait(self._plan.lease_s / BEATS):
+            lease = lease.renewed()
+            try:
+                self._study.renew(self._claim, lease)
+            except LeaseLost:
+                self._lost.set()
+                return
+            except Exception as error:  # the storage is away: it may be back before the lease is over
+                log.warning("the lease of trial %s could not be renewed, trying again: %s", self._claim.number, error)
+                continue
+            if self._attempt:
+                self._attempt.pull()
+
+    def _tell(self, outcome: Outcome) -> bool:
+        """True when the trial waits for another attempt."""
+        study, claim = self._study, self._claim
+        log.info("trial %s: %s %s %s", claim.number, outcome.state, outcome.kind, outcome.reason)
+        match outcome.state:
+            case "complete":
+                study.complete(claim, outcome.value)
+            case "pruned":
+                study.prune(claim)
+            case "interrupted":
+                study.requeue(claim, "interrupted")
+                return True
+            case "failed":
+                if self._plan.is_retried(outcome) and study.retries_left(claim, self._plan.max_retries) > 0:
+                    study.requeue(claim, outcome.kind)
+                    return True
+                study.fail(claim, outcome.kind, outcome.reason)
+        return False
+
+    def _recorder(self, values: Mapping[str, Value], run_log: RunLog) -> Recorder | None:
+        if self._store is None:
+            return None
+        trial, ends = self._claim.trial, self._claim.trial.user_attrs.get(ENDS, [])
+        tags = {
+            "besom.study": self._study.name,
+            "besom.trial": str(trial.number),
+            "mlflow.source.name": self._plan.program,
+        }
+        if ends:
+            run_log.tags({"besom.attempts": str(len(ends) + 1), "besom.earlier_attempts": ", ".join(ends)})
+        recorder = Recorder(
+            self._store,
+            run_log.path,
+            name=f"{trial.number} · {label(values)}",
+            tags=tags,
+            parent=self._study.recall(PARENT_RUN),
+            run_id=trial.user_attrs.get(RUN),
+        )
+        recorder.start()
+        trial.set_user_attr(RUN, recorder.run_id)
+        return recorder
+
+
+STATUS: dict[State, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
+
+
+def _finish(recorder: Recorder, outcome: Outcome, again: bool) -> None:
+    reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
+    try:
+        recorder.finish(STATUS[outcome.state], reason, outcome="requeued" if again else outcome.state)
+    except Exception:  # MLflow is away: the trial is told and its log is whole, so the sweep goes on
+        log.exception("run %s was not ended in MLflow; all it has to say is in the trial's run.jsonl", recorder.run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -45,6 +46,21 @@ class Shell:
 
     def besom(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return self.run(BESOM, *words, **env)
+
+    def on_terminal(self, *words: str) -> tuple[int, str]:
+        """The exit code, and all that a terminal of 140 columns was sent."""
+        ours, theirs = pty.openpty()
+        env = {**self.env, "TERM": "xterm", "COLUMNS": "140"}
+        process = subprocess.Popen(list(words), cwd=self.folder, env=env, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:  # the last process has closed its end
+                break
+        os.close(ours)
+        return process.wait(), shown.decode()
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import shlex
 import signal
 import socket
@@ -245,21 +243,11 @@ def test_the_other_direction_is_refused_for_a_study_that_is_there(shell: Shell) 
 
 def test_a_terminal_gets_a_bar_with_the_best_so_far(shell: Shell) -> None:
     shell.write("app.py", APP)
-    ours, theirs = pty.openpty()
-    words = [sys.executable, "app.py", "-m", "hydra/sweeper=besom", "x=interval(-1,1)", "hydra.sweeper.n_trials=3"]
-    process = subprocess.Popen(
-        words, cwd=shell.folder, env={**shell.env, "TERM": "xterm", "COLUMNS": "140"}, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(ours, 4096)
-        except OSError:  # the last process has closed its end
-            break
-    assert process.wait() == 0
-    assert "3/3" in shown.decode()
-    assert "best objective" in shown.decode()
+    sweep = ("hydra/sweeper=besom", "x=interval(-1,1)", "hydra.sweeper.n_trials=3")
+    code, shown = shell.on_terminal(sys.executable, "app.py", "-m", *sweep)
+    assert code == 0, shown
+    assert "3/3" in shown
+    assert "best objective" in shown
 
 
 def test_a_sweep_file_of_the_users_own_and_a_conf_folder_come_first(shell: Shell) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -167,17 +164,9 @@ def test_without_being_asked_the_test_set_is_not_touched(shell: Shell) -> None:
 
 
 def test_a_terminal_gets_a_progress_bar(shell: Shell) -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen([BESOM, "train", *QUICK], cwd=shell.folder, env=shell.env, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(ours, 4096)
-        except OSError:  # the last process has closed its end
-            break
-    assert process.wait() == 0
-    assert b"it/s" in shown
+    code, shown = shell.on_terminal(BESOM, "train", *QUICK)
+    assert code == 0, shown
+    assert "it/s" in shown
 
 
 def test_a_persons_own_classes_plug_in_from_the_working_directory(shell: Shell) -> None:

@@ -65,6 +65,7 @@ class BesomSweeper(Sweeper):
             sys.exit(error.exit_code)
 
     def _as_asked(self, arguments: list[str]) -> Any:
+        from besom.errors import InputError
         from besom.locks import absolute
         from besom.sweep.hold import App
         from besom.sweep.plan import Plan
@@ -75,7 +76,9 @@ class BesomSweeper(Sweeper):
         asked = self._settings
         space = parse(_plain(asked["params"]), arguments, self._context.config_loader)
         sampler, enqueue = _plain(asked["sampler"]), tuple(_plain(asked["enqueue"]))
-        n_trials = _at_least_one("n_trials", asked["n_trials"])
+        if not sampler:
+            raise InputError("hydra.sweeper.sampler=null: a sweep needs one; choose hydra/sweeper/sampler=tpe")
+        n_trials, n_jobs = (_at_least_one(key, asked[key]) for key in ("n_trials", "n_jobs"))
         if (points := size(sampler, space)) is not None:  # a grid ends when each point has been tried
             n_trials = min(n_trials, points + len(enqueue))
         plan = Plan(
@@ -87,7 +90,7 @@ class BesomSweeper(Sweeper):
             pruner=_plain(asked["pruner"]),
             tracking_uri=absolute(asked["tracking_uri"]) if asked["tracking_uri"] else None,
             experiment=asked["experiment"],
-            threads=threads_per_trial(asked["n_jobs"]),
+            threads=threads_per_trial(n_jobs),
             program=_program(),
             lease_s=_above_zero("lease", asked["lease"]),
             deadline=time.time() + _above_zero("timeout", asked["timeout"]) if asked["timeout"] else math.inf,
@@ -98,7 +101,7 @@ class BesomSweeper(Sweeper):
         return Sweep(
             plan,
             direction=_direction(asked["direction"]),
-            n_jobs=_at_least_one("n_jobs", asked["n_jobs"]),
+            n_jobs=n_jobs,
             metric=asked["metric"],
             enqueue=enqueue,
             app=App(self._task, self._context, self._config),

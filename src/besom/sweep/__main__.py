@@ -14,7 +14,9 @@ if __name__ == "__main__":
     job = cloudpickle.load(sys.stdin.buffer)
 
     def wait_for_hangup() -> None:
-        sys.stdin.buffer.read()
+        # not through sys.stdin: a thread that waits inside it would abort the interpreter's end
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
         os.kill(os.getpid(), signal.SIGHUP)
 
     threading.Thread(target=wait_for_hangup, name="besom-hangup", daemon=True).start()

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.composition import as_input_error
 from besom.config import load
-from besom.errors import BesomError
+from besom.errors import BesomError, InputError
+from besom.settings import Settings
 from besom.tracking.store import check_uri
 
 INTERRUPTED = 130
@@ -58,14 +59,21 @@ class Check(Callback):
         self._check_or_refuse(config)
 
     def check(self, config: DictConfig) -> None:
-        """Raises InputError."""
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        settings = load(own)
-        if settings.tracking.uri is not None:
-            check_uri(settings.tracking.uri)
+        """Asked by a sweep for each end of its space. Raises InputError."""
+        if _checked(config).test:
+            raise InputError(
+                "test=true: a sweep never sees the test set; score the model it has chosen: besom train ..."
+            )
 
     def _check_or_refuse(self, config: DictConfig) -> None:
         try:
-            self.check(config)
+            _checked(config)
         except BesomError as error:
             refuse(error)
+
+
+def _checked(config: DictConfig) -> Settings:
+    settings = load(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+    if settings.tracking.uri is not None:
+        check_uri(settings.tracking.uri)
+    return settings

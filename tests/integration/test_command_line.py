@@ -95,6 +95,7 @@ def test_an_unknown_verb_is_refused_with_the_near_one(shell: Shell) -> None:
         (["digits", "optimizer.lr=interval(1,0)"], ["optimizer.lr=interval(1,0)", "low <= high"]),
         (["digits", "optimizer.lr=tag(log,interval(0,1))"], ["optimizer.lr=tag(log,interval(0,1))"]),
         (["digits", "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "at least 1"]),
+        (["digits", "test=true"], ["a sweep never sees the test set"]),
         (["digits", "hydra.sweeper.n_jobs=0"], ["hydra.sweeper.n_jobs=0", "at least 1"]),
         (["digits", "hydra.sweeper.lease=0"], ["hydra.sweeper.lease=0", "above 0 seconds"]),
         (["digits", "hydra.sweeper.sampler=null"], ["hydra.sweeper.sampler=null", "hydra/sweeper/sampler=tpe"]),

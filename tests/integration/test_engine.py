@@ -95,6 +95,10 @@ def study(shell: Shell) -> optuna.Study:
     return optuna.load_study(study_name="app", storage=f"sqlite:///{shell.folder / 'optuna.db'}")
 
 
+def study_is_short(shell: Shell, n_trials: int) -> bool:
+    return sum(trial.state.is_finished() for trial in study(shell).trials) < n_trials
+
+
 def processes_in(folder: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
@@ -125,7 +129,8 @@ def assert_whole(shell: Shell, n_trials: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2, 8, 16])
 def test_any_number_of_workers_spends_the_budget_exactly(shell: Shell, workers: int) -> None:
     """All of them meet a fresh store at once."""
-    sweep = Sweep(shell, f"hydra.sweeper.n_jobs={workers}", "hydra.sweeper.n_trials=24")
+    patient = "hydra.sweeper.lease=30"  # none is taken for dead because the machine is small
+    sweep = Sweep(shell, f"hydra.sweeper.n_jobs={workers}", "hydra.sweeper.n_trials=24", patient)
     code, said = sweep.end()
     assert code == 0, said
     assert "anew" not in said  # no worker has died of its own
@@ -133,6 +138,21 @@ def test_any_number_of_workers_spends_the_budget_exactly(shell: Shell, workers: 
     for log in shell.folder.glob("multirun/*/*/workers/*/job.log"):
         assert "Fatal" not in log.read_text()
     assert {trial.state.name for trial in study(shell).trials} == {"COMPLETE"}
+
+
+def test_workers_taken_for_dead_too_soon_leave_each_trial_one_run(shell: Shell) -> None:
+    """Eight on a small machine are late with everything: with a lease as short as this most lose some trial."""
+    sweep = Sweep(
+        shell,
+        "hydra.sweeper.n_jobs=8",
+        "hydra.sweeper.n_trials=8",
+        "hydra.sweeper.lease=0.5",
+        "hydra.sweeper.max_retries=100",
+    )
+    sweep.end()
+    while study_is_short(shell, 8):  # launches of which no worker has finished a trial end the sweep
+        sweep.again()
+    assert_whole(shell, 8)
 
 
 def test_a_killed_trial_is_tried_again_as_the_same_trial(shell: Shell) -> None:

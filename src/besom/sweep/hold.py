@@ -16,7 +16,7 @@ from besom.sweep.job import Job
 from besom.sweep.lease import LeaseLost
 from besom.sweep.plan import Plan
 from besom.sweep.space import Value, label
-from besom.sweep.study import ENDS, PARENT_RUN, RUN, Claim, Study
+from besom.sweep.study import ENDS, PARENT_RUN, RUN, TRIAL, Claim, Study
 from besom.tracking import Recorder, RunLog, Store
 from besom.tracking.recorder import Status
 
@@ -147,26 +147,27 @@ class Hold:
         return False
 
     def _recorder(self, values: Mapping[str, Value], run_log: RunLog) -> Recorder | None:
+        """Raises LeaseLost: another attempt's run counts; the one made here is gone."""
         if self._store is None:
             return None
         trial, ends = self._claim.trial, self._claim.trial.user_attrs.get(ENDS, [])
-        tags = {
-            "besom.study": self._study.name,
-            "besom.trial": str(trial.number),
-            "mlflow.source.name": self._plan.program,
-        }
+        parent = self._study.recall(PARENT_RUN)
+        run_id = trial.user_attrs.get(RUN)
         if ends:
             run_log.tags({"besom.attempts": str(len(ends) + 1), "besom.earlier_attempts": ", ".join(ends)})
-        recorder = Recorder(
-            self._store,
-            run_log.path,
-            name=f"{trial.number} · {label(values)}",
-            tags=tags,
-            parent=self._study.recall(PARENT_RUN),
-            run_id=trial.user_attrs.get(RUN),
-        )
+            # an attempt may have been killed after it had made the run, before it could say so
+            run_id = run_id or self._store.find_child(parent, {TRIAL: str(trial.number)})
+        tags = {"besom.study": self._study.name, TRIAL: str(trial.number), "mlflow.source.name": self._plan.program}
+        name = f"{trial.number} · {label(values)}"
+        recorder = Recorder(self._store, run_log.path, name=name, tags=tags, parent=parent, run_id=run_id)
         recorder.start()
-        trial.set_user_attr(RUN, recorder.run_id)
+        assert recorder.run_id is not None
+        try:
+            self._study.has_run(self._claim, recorder.run_id)
+        except LeaseLost:
+            if run_id is None:
+                recorder.withdraw()
+            raise
         return recorder
 
 

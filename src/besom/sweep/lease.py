@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 from uuid import uuid4
 
@@ -36,7 +36,7 @@ class Lease:
         return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
 
     def renewed(self) -> Lease:
-        return Lease(self.host, self.pid, self.started, self.token, self.beat + 1)
+        return replace(self, beat=self.beat + 1)
 
     def is_here(self) -> bool:
         """Whether the holder is a process of this machine, dead or alive."""
@@ -56,8 +56,12 @@ class Lease:
         return asdict(self)
 
     @classmethod
-    def from_attr(cls, attr: Any) -> Self | None:
-        return cls(**attr) if attr else None
+    def from_attr(cls, attr: Any, beat: Any = None) -> Self | None:
+        """`beat`, where it is kept apart: `[token, number]`, of this holder or of an earlier one."""
+        if not attr:
+            return None
+        lease = cls(**attr)
+        return replace(lease, beat=beat[1]) if beat and beat[0] == lease.token else lease
 
 
 class Watch:

@@ -8,7 +8,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.sweep.plan import Plan
-from besom.sweep.study import PARENT_RUN, REASON, RUN, Study
+from besom.sweep.study import PARENT_RUN, REASON, RUN, TRIAL, Study
 from besom.tracking import Store
 from besom.tracking.facts import tags
 from besom.tracking.recorder import Status
@@ -52,12 +52,16 @@ def close_run(study: Study, store: Store, run: str, status: Status, metric: str,
 
 
 def _end_orphans(study: Study, store: Store, parent: str) -> None:
+    """Of trials that have ended; a run that no trial knows was made by an attempt that was killed in that moment."""
     experiment = store.client.get_run(parent).info.experiment_id
     unended = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
-    trials = {trial.user_attrs.get(RUN): trial for trial in study.trials()}
+    trials = {str(trial.number): trial for trial in study.trials()}
     for run in store.client.search_runs([experiment], unended):
-        trial = trials.get(run.info.run_id)
+        trial = trials.get(run.data.tags.get(TRIAL, ""))
         if trial is None or trial.state not in ENDED:
+            continue
+        if trial.user_attrs.get(RUN) != run.info.run_id:
+            store.client.delete_run(run.info.run_id)
             continue
         status, outcome = ENDED[trial.state]
         store.client.set_tag(run.info.run_id, "besom.outcome", outcome)

@@ -38,7 +38,16 @@ FOLDER, PARENT_RUN, STOP, SPACE, SUPERVISOR = (
     "besom.supervisor",
 )
 # user attributes of a trial
-RUN, LEASE, ENDS, KIND, REASON = "besom.run", "besom.lease", "besom.ends", "besom.kind", "besom.reason"
+RUN, LEASE, BEAT, ENDS, KIND, REASON = (
+    "besom.run",
+    "besom.lease",
+    "besom.beat",
+    "besom.ends",
+    "besom.kind",
+    "besom.reason",
+)
+
+TRIAL = "besom.trial"  # of a run in MLflow: the number of its trial
 
 LOOK_S = 1.0  # between two looks for a beat
 
@@ -152,9 +161,17 @@ class Study:
         return Claim(Trial(self._load(sampler(number), pruner), trial_id), lease)
 
     def renew(self, claim: Claim, beat: Lease) -> None:
-        """Raises LeaseLost: this worker was taken for dead."""
+        """Raises LeaseLost: this worker was taken for dead.
+
+        Takes no lock, for which many workers would queue: a beat that comes late touches nobody else's.
+        """
+        self._storage.set_trial_user_attr(claim.trial._trial_id, BEAT, [beat.token, beat.beat])
+        _refuse_late(self._storage.get_trial(claim.trial._trial_id), claim)
+
+    def has_run(self, claim: Claim, run_id: str) -> None:
+        """Remember the trial's run in MLflow, for all its attempts. Raises LeaseLost: another attempt's run counts."""
         with self._held(claim):
-            self._storage.set_trial_user_attr(claim.trial._trial_id, LEASE, beat.as_attr())
+            claim.trial.set_user_attr(RUN, run_id)
 
     def complete(self, claim: Claim, value: float) -> None:
         with self._held(claim):
@@ -284,10 +301,7 @@ class Study:
     def _held(self, claim: Claim) -> Iterator[None]:
         """Look and write as one: under the lock, and only while the trial is still this claim's."""
         with self._lock():
-            trial = self._storage.get_trial(claim.trial._trial_id)
-            lease = _lease(trial)
-            if trial.state != TrialState.RUNNING or lease is None or lease.token != claim.lease.token:
-                raise LeaseLost(f"trial {trial.number} was taken from this worker, which was not heard of in time")
+            _refuse_late(self._storage.get_trial(claim.trial._trial_id), claim)
             yield
 
     def _requeue(self, trial_id: int, end: str) -> None:
@@ -337,7 +351,13 @@ def _direction(study: optuna.Study) -> Direction:
 
 
 def _lease(trial: FrozenTrial) -> Lease | None:
-    return Lease.from_attr(trial.user_attrs.get(LEASE))
+    return Lease.from_attr(trial.user_attrs.get(LEASE), trial.user_attrs.get(BEAT))
+
+
+def _refuse_late(trial: FrozenTrial, claim: Claim) -> None:
+    lease = _lease(trial)
+    if trial.state != TrialState.RUNNING or lease is None or lease.token != claim.lease.token:
+        raise LeaseLost(f"trial {trial.number} was taken from this worker, which was not heard of in time")
 
 
 def _retries(ends: Sequence[str]) -> int:

@@ -64,6 +64,13 @@ class Recorder:
             self._params_sent.update(self._store.client.get_run(self.run_id).data.params)
         self._thread.start()
 
+    def withdraw(self) -> None:
+        """Delete the run: it was made in vain."""
+        self._stop.set()
+        self._thread.join()
+        if self.run_id is not None:
+            self._store.client.delete_run(self.run_id)
+
     def finish(self, status: Status, reason: str = "", outcome: str = "") -> None:
         """Send what is left and set the final status; `outcome` in the sweep's words."""
         if self.run_id is None:

@@ -64,6 +64,14 @@ class Store:
         run = self.client.create_run(self.experiment_id(), run_name=name, tags={**tags, **nested})
         return str(run.info.run_id)
 
+    def find_child(self, parent: str, tags: Mapping[str, str]) -> str | None:
+        """The id of the run under `parent` that carries these tags, the oldest if there are several."""
+        wanted = {"mlflow.parentRunId": parent, **tags}
+        asked = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
+        experiment = self.client.get_run(parent).info.experiment_id
+        found = self.client.search_runs([experiment], asked, order_by=["attributes.start_time"], max_results=1)
+        return str(found[0].info.run_id) if found else None
+
     def experiment_id(self) -> str:
         """Made when the first run is, so that a refused input leaves nothing behind."""
         from mlflow.exceptions import MlflowException

@@ -27,8 +27,8 @@ class Listener(Protocol):
 _listener: Listener | None = None
 
 
-def listen(listener: Listener) -> None:
-    """Called by the engine, once, in the process where the trial runs."""
+def listen(listener: Listener | None) -> None:
+    """Called by the engine in the process where the trial runs; None: the trial has ended."""
     global _listener
     _listener = listener
 

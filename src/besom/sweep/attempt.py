@@ -16,46 +16,19 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from numbers import Real
 from pathlib import Path
-from typing import Literal
 
 import cloudpickle
-from hydra.types import TaskFunction
-from omegaconf import DictConfig
 
 from besom import trial
 from besom.sweep.job import Job
-
-State = Literal["complete", "pruned", "failed", "interrupted"]
-# why a trial failed
-Kind = Literal["", "exception", "nan", "oom", "timeout", "killed", "bad value", "config"]
+from besom.sweep.outcome import Outcome, Terms, as_outcome, death, oom_kills
 
 POLL_S = 0.5  # between two looks at whether the sweep is to stop
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
-
-
-@dataclass(frozen=True)
-class Outcome:
-    state: State
-    value: float = math.nan
-    kind: Kind = ""
-    reason: str = ""
-    exception: tuple[str, ...] = ()  # the names of its class and of that class's bases
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What an attempt must keep to."""
-
-    on_report: Callable[[float, int], bool]  # takes (value, step); True: prune
-    should_stop: Callable[[], bool]
-    leash_s: float  # a trial that has not felt its leash for this long ends itself
-    timeout_s: float | None = None
 
 
 def warm_up(modules: Sequence[str]) -> None:
@@ -72,6 +45,7 @@ class Attempt:
 
     def __init__(self, job: Job, output: Path, terms: Terms) -> None:
         self._terms = terms
+        self._oom_kills = oom_kills()
         self._pipe, theirs = multiprocessing.Pipe()
         feels, self._leash = multiprocessing.Pipe(duplex=False)
         arguments = (cloudpickle.dumps(job), theirs, feels, terms.leash_s, str(output))
@@ -103,15 +77,18 @@ class Attempt:
                     message = self._pipe.recv()
                 except (EOFError, ConnectionResetError):
                     self._process.join()
-                    return _death(self._process.exitcode)
+                    return self._death()
                 if isinstance(message, Outcome):
                     return message
                 self._answer(self._terms.on_report(*message))
             elif ready:
-                return _death(self._process.exitcode)
+                return self._death()
             elif self._terms.should_stop():
                 return Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
         return Outcome("failed", kind="timeout", reason=f"not done after trial_timeout={timeout_s:g} s")
+
+    def _death(self) -> Outcome:
+        return death(self._process.exitcode, memory_ran_out=oom_kills() > self._oom_kills)
 
     def _answer(self, verdict: bool) -> None:
         with contextlib.suppress(OSError):  # the trial died while it waited: the next look at the pipe says how
@@ -128,14 +105,6 @@ class Attempt:
         self._process.close()
         self._pipe.close()
         self._leash.close()
-
-
-def _death(exitcode: int | None) -> Outcome:
-    if exitcode is not None and exitcode < 0:
-        reason = f"the trial's process was killed by {signal.Signals(-exitcode).name}"
-    else:
-        reason = f"the trial's process ended with exit code {exitcode}, before the task function returned"
-    return Outcome("failed", kind="killed", reason=reason)
 
 
 # ── in the trial's process ────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,31 +142,6 @@ def _feel(leash: Connection, leash_s: float) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
-    """The task function's end as a value: an exception would make Hydra report a crash."""
-    try:
-        value = task(config)
-    except trial.TrialPruned as pruned:
-        return Outcome("pruned", reason=str(pruned))
-    except Exception as error:
-        traceback.print_exc()
-        names = tuple(ancestor.__name__ for ancestor in type(error).__mro__)
-        kind: Kind = "oom" if _is_out_of_memory(names) else "exception"
-        return Outcome("failed", kind=kind, reason=f"{type(error).__name__}: {error}", exception=names)
-    if not isinstance(value, Real):
-        return Outcome(
-            "failed", kind="bad value", reason=f"the task function returned {value!r}: a sweep needs a number"
-        )
-    if math.isnan(value):
-        return Outcome("failed", kind="nan", reason="the task function returned NaN")
-    return Outcome("complete", float(value))
-
-
-def _is_out_of_memory(names: Sequence[str]) -> bool:
-    """By name: torch's error class cannot be imported where torch is not wanted."""
-    return "MemoryError" in names or "OutOfMemoryError" in names
-
-
 def _write_output_to(path: str) -> None:
     """Python's own streams and those of C libraries alike."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -207,10 +151,3 @@ def _write_output_to(path: str) -> None:
     # the fork server's streams are block-buffered where its own output is no terminal: show lines as they come
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-
-
-def tail(output: Path, lines: int = 20) -> str:
-    """The last lines a trial printed."""
-    if not output.exists():
-        return ""
-    return "\n".join(output.read_text(errors="replace").splitlines()[-lines:])

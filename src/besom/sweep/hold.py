@@ -11,12 +11,14 @@ from pathlib import Path
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from besom.sweep.attempt import Attempt, Outcome, State, Terms, tail
+from besom.sweep.attempt import Attempt
+from besom.sweep.in_place import InPlace
 from besom.sweep.job import Job
 from besom.sweep.lease import LeaseLost
+from besom.sweep.outcome import Outcome, State, Terms, tail
 from besom.sweep.plan import Plan
 from besom.sweep.space import Value, label
-from besom.sweep.study import ENDS, PARENT_RUN, RUN, TRIAL, Claim, Study
+from besom.sweep.study import ENDS, PARENT_RUN, RUN, TRIAL, Claim, Stop, Study
 from besom.tracking import Recorder, RunLog, Store
 from besom.tracking.recorder import Status
 
@@ -57,7 +59,7 @@ class Hold:
         self._stopped = stopped
         self._lost = threading.Event()
         self._let_go = threading.Event()
-        self._attempt: Attempt | None = None
+        self._attempt: Attempt | InPlace | None = None
 
     def run(self) -> None:
         """Raises LeaseLost: the trial is another worker's by now; this one has nothing more to say."""
@@ -90,19 +92,23 @@ class Hold:
             config = self._app.compose(number, self._plan.space.overrides(values), folder)
         except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
             return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}"), recorder
-        job = Job(self._app.task, self._app.context, config)
-        terms = Terms(
-            self._on_report, self._must_end, leash_s=0.8 * self._plan.lease_s, timeout_s=self._plan.trial_timeout_s
-        )
-        self._attempt = Attempt(job, folder / "output.log", terms)
+        self._attempt = self._begin(Job(self._app.task, self._app.context, config), folder)
         outcome = self._attempt.outcome()
         if outcome.state == "complete":
-            run_log.metrics({"objective": outcome.value}, step=0)
+            named = zip(self._plan.objectives, outcome.values, strict=False)
+            run_log.metrics({objective.key: value for objective, value in named}, step=0)
         if outcome.state == "failed":
             run_log.tags({"besom.output": tail(folder / "output.log")})
         return outcome, recorder
 
+    def _begin(self, job: Job, folder: Path) -> Attempt | InPlace:
+        plan = self._plan
+        terms = Terms(self._on_report, self._must_end, leash_s=0.8 * plan.lease_s, timeout_s=plan.trial_timeout_s)
+        return InPlace(job, terms) if plan.isolation == "none" else Attempt(job, folder / "output.log", terms)
+
     def _on_report(self, value: float, step: int) -> bool:
+        if len(self._plan.objectives) > 1:  # no one number tells whether such a trial is worth its end
+            return False
         trial = self._claim.trial
         if step not in self._study.reported(self._claim):  # a retried attempt repeats some
             trial.report(value, step)
@@ -131,9 +137,11 @@ class Hold:
         """True when the trial waits for another attempt."""
         study, claim = self._study, self._claim
         log.info("trial %s: %s %s %s", claim.number, outcome.state, outcome.kind, outcome.reason)
+        if outcome.state == "complete" and len(outcome.values) != len(self._plan.objectives):
+            return self._tell_wrong_count(len(outcome.values))
         match outcome.state:
             case "complete":
-                study.complete(claim, outcome.value)
+                study.complete(claim, outcome.values)
             case "pruned":
                 study.prune(claim)
             case "interrupted":
@@ -145,6 +153,17 @@ class Hold:
                     return True
                 study.fail(claim, outcome.kind, outcome.reason)
         return False
+
+    def _tell_wrong_count(self, count: int) -> bool:
+        """With the first trial to complete the sweep is wrong, and is stopped; with a later one, the trial."""
+        wanted = len(self._plan.objectives)
+        reason = f"the task function returned {count} numbers, but hydra.sweeper.direction has {wanted}"
+        if self._study.counts().complete:
+            self._study.fail(self._claim, "bad value", reason)
+            return False
+        self._study.request_stop(Stop("refused", f"{reason}: list one direction for each number"))
+        self._study.requeue(self._claim, "interrupted")
+        return True
 
     def _recorder(self, values: Mapping[str, Value], run_log: RunLog) -> Recorder | None:
         """Raises LeaseLost: another attempt's run counts; the one made here is gone."""

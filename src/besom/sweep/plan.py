@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from besom.sweep.attempt import Outcome
+from besom.sweep.objective import Objective
+from besom.sweep.outcome import Outcome
+from besom.sweep.slots import Slot
 from besom.sweep.space import Space
+
+Isolation = Literal["process", "none"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a sweep ends before its budget is spent; None: never."""
+
+    max_failure_rate: float | None = None
+    patience: int | None = None  # trials since the best one
+    terminator: Any = None  # the config of an optuna.terminator
 
 
 @dataclass(frozen=True)
@@ -16,18 +29,21 @@ class Plan:
     storage: str
     study_name: str
     n_trials: int
+    objectives: tuple[Objective, ...]
     space: Space
     sampler: Any  # configs, instantiated where they are used
     pruner: Any
     tracking_uri: str | None
     experiment: str
-    threads: int  # CPU threads of one trial
+    slots: tuple[Slot, ...]  # one for each worker
     program: str  # the app, as a user would start it
     lease_s: float = 30.0
     deadline: float = float("inf")  # in seconds since 1970: no trial is begun after it
     trial_timeout_s: float | None = None
     max_retries: int = 2
     retry_on: tuple[str, ...] = ()
+    rules: Rules = field(default_factory=Rules)
+    isolation: Isolation = "process"
 
     def is_retried(self, outcome: Outcome) -> bool:
         """Whether a failure may be bad luck: a process that died, or an exception the user has named."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from besom.sweep.objective import described
 from besom.sweep.plan import Plan
-from besom.sweep.space import Value, short
+from besom.sweep.space import short
 from besom.sweep.study import REASON, Study
 
 
@@ -25,11 +26,11 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(study: Study, plan: Plan, metric: str) -> Iterator[Progress]:
+def progress(study: Study, plan: Plan) -> Iterator[Progress]:
     """Shows the last state once more on the way out."""
     console = Console()
     if not console.is_terminal:
-        lines = Lines(study, plan, metric)
+        lines = Lines(study, plan)
         yield lines
         lines.refresh()
         return
@@ -45,7 +46,7 @@ def progress(study: Study, plan: Plan, metric: str) -> Iterator[Progress]:
         refresh_per_second=2,
     ) as bar:
         task = bar.add_task(study.name, total=plan.n_trials, state="starting")
-        view = Bar(study, plan, metric, bar, task)
+        view = Bar(study, plan, bar, task)
         yield view
         view.refresh()
 
@@ -53,17 +54,16 @@ def progress(study: Study, plan: Plan, metric: str) -> Iterator[Progress]:
 class Lines:
     """One plain line for each trial that has ended since the last look."""
 
-    def __init__(self, study: Study, plan: Plan, metric: str) -> None:
+    def __init__(self, study: Study, plan: Plan) -> None:
         self._study = study
         self._plan = plan
-        self._metric = metric
         self._shown = {trial.number for trial in study.trials() if trial.state.is_finished()}
 
     def refresh(self) -> None:
         for trial in self._study.trials():
             if trial.state.is_finished() and trial.number not in self._shown:
                 self._shown.add(trial.number)
-                self.say(one_line(trial, self._plan.space.values(trial.params), self._metric))
+                self.say(one_line(trial, self._plan))
 
     def say(self, text: str) -> None:
         print(text, flush=True)
@@ -72,8 +72,8 @@ class Lines:
 class Bar(Lines):
     """The same lines, above a bar with the best so far."""
 
-    def __init__(self, study: Study, plan: Plan, metric: str, bar: RichProgress, task: TaskID) -> None:
-        super().__init__(study, plan, metric)
+    def __init__(self, study: Study, plan: Plan, bar: RichProgress, task: TaskID) -> None:
+        super().__init__(study, plan)
         self._bar = bar
         self._task = task
 
@@ -81,8 +81,10 @@ class Bar(Lines):
         super().refresh()
         counts, best = self._study.counts(), self._study.best()
         state = f"{counts.running} running"
-        if best:
-            state = f"best {self._metric} {best.value:.4f} (trial {best.number}) · {state}"
+        if len(best) == 1:
+            state = f"best {described(best[0].values, self._plan.objectives)} (trial {best[0].number}) · {state}"
+        elif best:
+            state = f"{len(best)} on the Pareto front · {state}"
         if counts.failed:
             state += f" · {counts.failed} failed"
         self._bar.update(self._task, completed=counts.finished, state=state)
@@ -91,13 +93,13 @@ class Bar(Lines):
         self._bar.console.print(text, highlight=False, markup=False)
 
 
-def one_line(trial: FrozenTrial, values: Mapping[str, Value], metric: str) -> str:
+def one_line(trial: FrozenTrial, plan: Plan) -> str:
     """`trial 7 complete  val/acc 0.9861  optimizer=adamw optimizer.lr=0.0031  4.2 s`"""
-    point = " ".join(f"{key}={short(value)}" for key, value in values.items())
+    point = " ".join(f"{key}={short(value)}" for key, value in plan.space.values(trial.params).items())
     took = f"{trial.duration.total_seconds():.1f} s" if trial.duration else ""
     match trial.state:
         case TrialState.COMPLETE:
-            end = f"complete  {metric} {trial.value:.4f}"
+            end = f"complete  {described(trial.values, plan.objectives)}"
         case TrialState.PRUNED:
             end = "pruned"
         case _:

@@ -7,6 +7,7 @@ import shlex
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.sweep.objective import described
 from besom.sweep.plan import Plan
 from besom.sweep.study import PARENT_RUN, REASON, RUN, TRIAL, Study
 from besom.tracking import Store
@@ -38,15 +39,16 @@ def open_run(study: Study, store: Store | None, plan: Plan) -> str | None:
     return run
 
 
-def close_run(study: Study, store: Store, run: str, status: Status, metric: str, plan: Plan) -> None:
+def close_run(study: Study, store: Store, run: str, status: Status, plan: Plan) -> None:
     """Write what the study has found, and end its run; runs that a dead worker has left open are ended too."""
     counts = study.counts()
     for name, count in {"completed": counts.complete, "pruned": counts.pruned, "failed": counts.failed}.items():
         store.client.log_metric(run, name, count)
     if best := study.best():
-        store.client.log_metric(run, "best", float(best.value or 0.0))
-        store.client.set_tag(run, "besom.best_trial", str(best.number))
-        store.client.set_tag(run, "mlflow.note.content", note(study, metric, plan))
+        store.client.set_tag(run, "besom.best_trial", ", ".join(str(trial.number) for trial in best))
+        store.client.set_tag(run, "mlflow.note.content", note(study, plan))
+        if len(plan.objectives) == 1:
+            store.client.log_metric(run, "best", best[0].values[0])
     _end_orphans(study, store, run)
     store.client.set_terminated(run, status)
 
@@ -70,31 +72,34 @@ def _end_orphans(study: Study, store: Store, parent: str) -> None:
         store.client.set_terminated(run.info.run_id, status)
 
 
-def summary(study: Study, metric: str, plan: Plan) -> str:
+def summary(study: Study, plan: Plan) -> str:
     counts, best = study.counts(), study.best()
     lines = [
         f"study {study.name}: {counts.finished} of {plan.n_trials} trials: "
         f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
     ]
-    if best:
+    if len(plan.objectives) > 1:
+        lines.append(f"none beats these in all objectives (Pareto front, {len(best)} trials):")
+    for trial in best:
         lines += [
-            f"best: trial {best.number} with {metric} {best.value:.4f}",
-            f"repeat it:  {command(best, plan)}",
+            f"best: trial {trial.number} with {described(trial.values, plan.objectives)}",
+            f"repeat it:  {command(trial, plan)}",
         ]
     if plan.tracking_uri:
         lines.append(f"look at it: besom ui {study.name}")
     return "\n".join(lines)
 
 
-def note(study: Study, metric: str, plan: Plan) -> str:
+def note(study: Study, plan: Plan) -> str:
     """Markdown."""
-    counts, best = study.counts(), study.best()
-    assert best is not None
-    return (
-        f"**Best: trial {best.number}, {metric} = {best.value:.4f}** (run `{best.user_attrs.get(RUN, '')}`)\n\n"
-        f"```\n{command(best, plan)}\n```\n\n"
-        f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed, of {plan.n_trials} trials\n"
+    counts = study.counts()
+    found = (
+        f"**Best: trial {trial.number}, {described(trial.values, plan.objectives)}** "
+        f"(run `{trial.user_attrs.get(RUN, '')}`)\n\n```\n{command(trial, plan)}\n```\n\n"
+        for trial in study.best()
     )
+    ended = f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed, of {plan.n_trials} trials\n"
+    return "".join(found) + ended
 
 
 def command(trial: FrozenTrial, plan: Plan) -> str:

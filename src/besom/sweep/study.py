@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,9 +24,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from besom.errors import InputError
 from besom.locks import database_lock, masked, sqlite_file, sqlite_lock
+from besom.sweep.infeasible import SamplersStudy, mark_infeasible
 from besom.sweep.lease import Lease, LeaseLost, Watch
+from besom.sweep.objective import Direction, Objective
 
-Direction = Literal["maximize", "minimize"]
 MakeSampler = Callable[[int], BaseSampler]
 
 # user attributes of the study
@@ -56,6 +57,19 @@ COUNTED = (
     "killed",
     "exception",
 )  # ends of an attempt that spend one of a trial's retries; an interruption does not
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why no further trial is begun, whatever the budget says."""
+
+    cause: Literal["interrupted", "refused", "failing", "settled"]
+    why: str = ""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether running trials are given back; otherwise they come to their end."""
+        return self.cause != "settled"
 
 
 @dataclass(frozen=True)
@@ -99,9 +113,9 @@ class Study:
         cls,
         url: str,
         name: str,
-        direction: Direction,
+        objectives: Sequence[Objective],
         folder: Path,
-        space: Mapping[str, str],
+        space: dict[str, str],
         known: Sequence[Mapping[str, Any]] = (),
     ) -> Self:
         """The study of that name: a new one in `folder`, or the one that is there, whose folder is kept.
@@ -111,21 +125,24 @@ class Study:
         Raises:
             InputError: the storage cannot be opened, or the study there searches another space or in another direction.
         """
+        directions = tuple(objective.direction for objective in objectives)
+        described = {objective.key: f"{objective.direction} {objective.name}" for objective in objectives} | space
         with sqlite_lock(url):  # two processes that make one fresh SQLite file's tables destroy each other's
             storage = _storage(url)
-            study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-            there = _direction(study)
-            if there != direction:
+            study = optuna.create_study(
+                storage=storage, study_name=name, directions=list(directions), load_if_exists=True
+            )
+            if (there := _directions(study)) != directions:
                 raise InputError(
-                    f"study {name!r} in {masked(url)} {there[:-1]}es its objective, but this sweep {direction[:-1]}es: "
-                    "choose another hydra.sweeper.study_name"
+                    f"study {name!r} in {masked(url)} has the objective {_said(there)}, but this sweep has "
+                    f"{_said(directions)}: choose another hydra.sweeper.study_name"
                 )
             if FOLDER not in study.user_attrs:
-                study.set_user_attr(SPACE, dict(space))
+                study.set_user_attr(SPACE, described)
                 for point in known:
                     study.enqueue_trial(dict(point))
                 study.set_user_attr(FOLDER, str(folder))
-            elif changes := _changes(study.user_attrs[SPACE], space):
+            elif changes := _changes(study.user_attrs[SPACE], described):
                 raise InputError(
                     f"study {name!r} in {masked(url)} searches another space (- the study's, + this sweep's):\n"
                     + "\n".join(f"  {line}" for line in changes)
@@ -137,10 +154,6 @@ class Study:
     def folder(self) -> Path:
         """Where the study's trials have their folders, in every session."""
         return Path(self._study.user_attrs[FOLDER])
-
-    @property
-    def direction(self) -> Direction:
-        return _direction(self._study)
 
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner) -> Claim | None:
@@ -158,7 +171,8 @@ class Study:
             self._storage.set_trial_user_attr(trial_id, LEASE, lease.as_attr())
         number = self._storage.get_trial(trial_id).number
         # a fresh study: Optuna's own keeps a list of trials from its last look
-        return Claim(Trial(self._load(sampler(number), pruner), trial_id), lease)
+        seen = SamplersStudy(self.name, self._storage, sampler(number), pruner)
+        return Claim(Trial(seen, trial_id), lease)
 
     def renew(self, claim: Claim, beat: Lease) -> None:
         """Raises LeaseLost: this worker was taken for dead.
@@ -173,9 +187,9 @@ class Study:
         with self._held(claim):
             claim.trial.set_user_attr(RUN, run_id)
 
-    def complete(self, claim: Claim, value: float) -> None:
+    def complete(self, claim: Claim, values: Sequence[float]) -> None:
         with self._held(claim):
-            claim.trial.study.tell(claim.trial, value)
+            claim.trial.study.tell(claim.trial, list(values))
 
     def prune(self, claim: Claim) -> None:
         with self._held(claim):
@@ -183,6 +197,8 @@ class Study:
 
     def fail(self, claim: Claim, kind: str, reason: str) -> None:
         with self._held(claim):
+            if kind == "oom":
+                mark_infeasible(claim.trial)
             self._fail(claim.trial._trial_id, kind, reason)
 
     def requeue(self, claim: Claim, end: str) -> None:
@@ -234,13 +250,20 @@ class Study:
         """Trials without an end yet; running ones are owed until they have one."""
         return max(0, n_trials - self.counts().finished)
 
-    def best(self) -> FrozenTrial | None:
-        """The complete trial with the best value; None before the first."""
+    def best(self) -> list[FrozenTrial]:
+        """The complete trial with the best value; with several objectives those that none beats in all (Pareto).
+
+        By number, and of equal ones the first; empty before the first complete trial.
+        """
+        if len(self._study.directions) > 1:
+            return sorted(self._study.best_trials, key=lambda trial: trial.number)
+        sign = 1 if self._study.direction == StudyDirection.MAXIMIZE else -1
         complete = self.trials((TrialState.COMPLETE,))
-        if not complete:
-            return None
-        sign = 1 if self.direction == "maximize" else -1
-        return max(complete, key=lambda trial: sign * float(trial.value or 0.0))
+        return [max(complete, key=lambda trial: sign * float(trial.value or 0.0))] if complete else []
+
+    def as_optuna(self) -> optuna.Study:
+        """For what Optuna itself judges; not to be written to."""
+        return self._study
 
     # ── what the study remembers ──────────────────────────────────────────────────────────────────────────────────────
     def remember(self, key: str, value: Any) -> None:
@@ -249,12 +272,15 @@ class Study:
     def recall(self, key: str) -> Any:
         return self._study.user_attrs.get(key)
 
-    def request_stop(self) -> None:
-        """Ask every worker, wherever it runs, to give its trial back and end."""
-        self.remember(STOP, True)
+    def request_stop(self, stop: Stop) -> None:
+        """Ask every worker, wherever it runs, to end; the first request of a session stands."""
+        with self._lock():
+            if self.stop() is None:
+                self.remember(STOP, asdict(stop))
 
-    def stop_requested(self) -> bool:
-        return bool(self.recall(STOP))
+    def stop(self) -> Stop | None:
+        asked = self.recall(STOP)
+        return Stop(**asked) if asked else None
 
     @contextmanager
     def supervised(self, watch: Watch) -> Iterator[Callable[[], None]]:
@@ -266,7 +292,7 @@ class Study:
         self._refuse_second_supervisor(watch)
         mine = Lease.mine()
         with self._lock():
-            self.remember(STOP, False)
+            self.remember(STOP, None)
             self.remember(SUPERVISOR, mine.as_attr())
         beats = [mine]
 
@@ -323,8 +349,8 @@ class Study:
     def _lock(self) -> Any:
         return database_lock(self.url, self._rdb.engine, f"besom {self.name}")
 
-    def _load(self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None) -> optuna.Study:
-        return optuna.load_study(storage=self._storage, study_name=self.name, sampler=sampler, pruner=pruner)
+    def _load(self) -> optuna.Study:
+        return optuna.load_study(storage=self._storage, study_name=self.name)
 
 
 def _storage(url: str) -> RDBStorage:
@@ -346,8 +372,13 @@ def _changes(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     return [f"{sign} {key}: {side[key]}" for key in changed for sign, side in sides if key in side]
 
 
-def _direction(study: optuna.Study) -> Direction:
-    return "maximize" if study.direction == StudyDirection.MAXIMIZE else "minimize"
+def _directions(study: optuna.Study) -> tuple[Direction, ...]:
+    return tuple("maximize" if one == StudyDirection.MAXIMIZE else "minimize" for one in study.directions)
+
+
+def _said(directions: Sequence[Direction]) -> str:
+    """`maximized`, or `maximized, minimized`"""
+    return ", ".join(f"{direction}d" for direction in directions)
 
 
 def _lease(trial: FrozenTrial) -> Lease | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -23,8 +22,9 @@ from besom.sweep.rehearsal import rehearse
 from besom.sweep.report import close_run, open_run, summary
 from besom.sweep.samplers import check
 from besom.sweep.space import Value
-from besom.sweep.study import REASON, Direction, Study
-from besom.sweep.worker import Worker
+from besom.sweep.stopping import Judge, make_terminator
+from besom.sweep.study import REASON, Stop, Study
+from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
 
@@ -37,9 +37,6 @@ class Sweep:
     """A sweep as the user asked for it, and the Hydra app it is about."""
 
     plan: Plan
-    direction: Direction
-    n_jobs: int
-    metric: str  # what the objective is called
     enqueue: tuple[Mapping[str, Value], ...]  # points to be tried first
     app: App
 
@@ -54,17 +51,18 @@ def supervise(sweep: Sweep) -> None:
     """
     plan = sweep.plan
     rehearse(plan.space, sweep.app.context, sweep.app.config)
-    check(plan.sampler, plan.space, plan.pruner)
+    check(plan.sampler, plan.space, plan.pruner, len(plan.objectives))
+    make_terminator(plan.rules.terminator)
     study = Study.create(
-        plan.storage, plan.study_name, sweep.direction, _folder(sweep.app.config), plan.space.describe(), _known(sweep)
+        plan.storage, plan.study_name, plan.objectives, _folder(sweep.app.config), plan.space.describe(), _known(sweep)
     )
     watch = Watch(plan.lease_s)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     with study.supervised(watch) as renew:
         _sweep(sweep, study, watch, renew)
-    print(summary(study, sweep.metric, plan))
-    if study.best() is None:
+    print(summary(study, plan))
+    if not study.best():
         raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
 
 
@@ -80,52 +78,86 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     try:
         study.reap(watch, plan.max_retries)  # what a killed session on this machine has left
         if owed := study.owed(plan.n_trials):
-            print(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(sweep.n_jobs, owed)} at a time")
+            print(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
             print("Ctrl-C stops it; the same command goes on", flush=True)
-            with progress(study, plan, sweep.metric) as view:
-                _launch_until_done(sweep, study, _Look(study, view, watch, plan.max_retries, renew, plan.lease_s))
+            with progress(study, plan) as view:
+                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study))
+                _launch_until_done(sweep, study, look)
+        _heed(study.stop())
         ended = "FINISHED" if study.best() else "FAILED"
     except KeyboardInterrupt:
         ended = "KILLED"
         raise
     finally:
         if store and run:
-            close_run(study, store, run, ended, sweep.metric, plan)
+            close_run(study, store, run, ended, plan)
+
+
+def _heed(stop: Stop | None) -> None:
+    """What ended the sweep early, in the way the user is told of it."""
+    match stop:
+        case Stop(cause="refused", why=why):
+            raise InputError(why)
+        case Stop(cause="failing", why=why):
+            raise RunError(why)
+        case Stop(cause="settled", why=why):
+            print(f"stopped early: {why}")
 
 
 @dataclass
 class _Look:
-    """What the supervisor does while workers work: shows what is new, renews its lease, finds the dead."""
+    """What the supervisor does while workers work: shows what is new, renews its lease, finds the dead, may end it."""
 
     study: Study
     view: Progress
     watch: Watch
-    max_retries: int
+    plan: Plan
     renew: Callable[[], None]
-    lease_s: float
+    judge: Judge
     _renewed: float = 0.0
 
     def __call__(self) -> None:
         self.view.refresh()
-        if time.monotonic() - self._renewed > self.lease_s / BEATS:
+        if time.monotonic() - self._renewed > self.plan.lease_s / BEATS:
             self.renew()
             self._renewed = time.monotonic()
-        for number in self.study.reap(self.watch, self.max_retries):
+        for number in self.study.reap(self.watch, self.plan.max_retries):
             self.view.say(f"trial {number}: its worker is gone; given back")
+        if stop := self.judge.verdict():
+            self.study.request_stop(stop)
 
 
 def _launch_until_done(sweep: Sweep, study: Study, look: _Look) -> None:
     """Workers end when the study is complete; if all have died before that, start new ones."""
     plan, futile = sweep.plan, 0
     while (owed := study.owed(plan.n_trials)) and time.time() < plan.deadline:
-        failure = _launch_and_watch(sweep, study, min(sweep.n_jobs, owed), look)
-        if study.stop_requested():
+        failure = _work(sweep, study, min(len(plan.slots), owed), look)
+        if study.stop():
             return
         futile = futile + 1 if study.owed(plan.n_trials) == owed else 0
         if failure and futile == MAX_FUTILE:
             raise RunError(f"{failure}; {MAX_FUTILE} launches of workers have finished no trial") from failure
         if failure and study.owed(plan.n_trials):
             look.view.say(f"workers are started anew: {failure}")
+
+
+def _work(sweep: Sweep, study: Study, workers: int, look: _Look) -> BaseException | None:
+    if sweep.plan.isolation == "none":
+        _work_here(sweep, look)
+        return None
+    return _launch_and_watch(sweep, study, workers, look)
+
+
+def _work_here(sweep: Sweep, look: _Look) -> None:
+    """One worker, in this process and its main thread: a debugger stops the trial, and nothing else."""
+    ended = threading.Event()
+    looking = threading.Thread(target=_until, args=(ended, look), name="besom-look", daemon=True)
+    looking.start()
+    try:
+        Worker(sweep.plan, sweep.app).pull(Asked())
+    finally:
+        ended.set()
+        looking.join()
 
 
 def _launch_and_watch(sweep: Sweep, study: Study, workers: int, look: _Look) -> BaseException | None:
@@ -151,7 +183,7 @@ def _launch_and_watch(sweep: Sweep, study: Study, workers: int, look: _Look) -> 
         _until(ended, look)
     except KeyboardInterrupt:
         look.view.say("stopping: the running trials go back to the queue; Ctrl-C again to kill them")
-        study.request_stop()
+        study.request_stop(Stop("interrupted"))
         _wait_or_kill(ended, launcher, look)
         raise
     return failure[0] if failure else None
@@ -198,8 +230,3 @@ def _folder(config: DictConfig) -> Path:
 def _first_reason(study: Study) -> str:
     reasons = [trial.user_attrs[REASON] for trial in study.trials() if REASON in trial.user_attrs]
     return reasons[0] if reasons else "nothing was run"
-
-
-def threads_per_trial(n_jobs: int) -> int:
-    """The machine's cores, shared evenly."""
-    return max(1, (os.cpu_count() or 1) // n_jobs)

@@ -7,8 +7,9 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna.samplers import BaseSampler
 
@@ -23,6 +24,14 @@ from besom.tracking import Store
 IDLE_S = 0.5  # between two looks for a trial that another worker may have lost
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a worker's own machine asks of it."""
+
+    to_leave: threading.Event = field(default_factory=threading.Event)  # now: its trial goes back to the queue
+    to_finish: threading.Event = field(default_factory=threading.Event)  # after this trial
+
+
 @dataclass
 class Worker:
     """The task function of a worker's own Hydra job, so that any Hydra launcher can start it."""
@@ -32,10 +41,14 @@ class Worker:
 
     def __call__(self, _: DictConfig) -> int:
         """Pull trials until the study is complete; how many this worker has run."""
-        _limit_threads(self.plan.threads)
+        slot = self.plan.slots[HydraConfig.get().job.num % len(self.plan.slots)]
+        os.environ.update(slot.environment())  # inherited by the fork server, before torch wakes
         warm_up(getattr(self.app.task, "besom_preload", ()))
-        leaving, hung_up = threading.Event(), threading.Event()
-        _on_signals({signal.SIGTERM: leaving, signal.SIGUSR1: leaving, signal.SIGHUP: hung_up})
+        asked = Asked()
+        _on_signals({signal.SIGTERM: asked.to_leave, signal.SIGUSR1: asked.to_leave, signal.SIGHUP: asked.to_finish})
+        return self.pull(asked)
+
+    def pull(self, asked: Asked) -> int:
         plan = self.plan
         study = Study(plan.storage, plan.study_name)
         store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
@@ -44,19 +57,21 @@ class Worker:
         def sampler(trial: int) -> BaseSampler:
             return make_sampler(plan.sampler, plan.space, trial)
 
-        def stopped() -> bool:
-            return leaving.is_set() or study.stop_requested()
+        def must_leave() -> bool:
+            stop = study.stop()
+            return asked.to_leave.is_set() or (stop is not None and stop.at_once)
 
-        def wanted() -> bool:
-            return not (stopped() or hung_up.is_set()) and time.time() < plan.deadline
+        def goes_on() -> bool:
+            told = asked.to_leave.is_set() or asked.to_finish.is_set() or study.stop()
+            return not told and time.time() < plan.deadline
 
-        while wanted() and study.owed(plan.n_trials):
+        while goes_on() and study.owed(plan.n_trials):
             study.reap(watch, plan.max_retries)
             if claim := study.claim(plan.n_trials, sampler, pruner):
-                Hold(plan, self.app, study, store, claim, stopped).run()
+                Hold(plan, self.app, study, store, claim, must_leave).run()
                 done += 1
             else:  # the last trials run elsewhere: should their worker die, this one takes over
-                leaving.wait(IDLE_S)
+                asked.to_leave.wait(IDLE_S)
         return done
 
 
@@ -65,9 +80,3 @@ def _on_signals(events: Mapping[signal.Signals, threading.Event]) -> None:
     if threading.current_thread() is threading.main_thread():
         for sign, event in events.items():
             signal.signal(sign, lambda *_, event=event: event.set())
-
-
-def _limit_threads(threads: int) -> None:
-    """Before torch wakes: its thread pools read these once."""
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = str(threads)

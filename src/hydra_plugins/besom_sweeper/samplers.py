@@ -1,4 +1,4 @@
-"""Config groups `hydra/sweeper/sampler` and `hydra/sweeper/pruner`: Optuna's own names and defaults.
+"""Config groups `hydra/sweeper/sampler`, `pruner` and `terminator`: Optuna's own names and defaults.
 
 Not here: what Optuna has deprecated, and what is code and no value (`gamma`, `constraints_func`). A key that is missing
 can be added: `+hydra.sweeper.sampler.KEY=VALUE`.
@@ -190,6 +190,43 @@ class WilcoxonConf:
     n_startup_steps: int = 2
 
 
+# ── terminators ───────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass
+class NoTerminatorConf:
+    """The budget is spent."""
+
+
+@dataclass
+class RegretConf:
+    """End when a Gaussian process expects to gain less than `constant`, in the objective's unit (Makarova 2022)."""
+
+    _target_: str = "optuna.terminator.Terminator"
+    min_n_trials: int = 20
+    improvement_evaluator: Any = field(
+        default_factory=lambda: {"_target_": "optuna.terminator.RegretBoundEvaluator", "seed": 0}
+    )
+    error_evaluator: Any = field(
+        default_factory=lambda: {"_target_": "optuna.terminator.StaticErrorEvaluator", "constant": 0.01}
+    )
+
+
+@dataclass
+class EmmrConf:
+    """End when the expected minimum model regret is small beside what it was at first (Ishibashi et al. 2023)."""
+
+    _target_: str = "optuna.terminator.Terminator"
+    min_n_trials: int = 20
+    improvement_evaluator: Any = field(
+        default_factory=lambda: {"_target_": "optuna.terminator.EMMREvaluator", "seed": 0}
+    )
+    error_evaluator: Any = field(
+        default_factory=lambda: {
+            "_target_": "optuna.terminator.MedianErrorEvaluator",
+            "paired_improvement_evaluator": {"_target_": "optuna.terminator.EMMREvaluator", "seed": 0},
+        }
+    )
+
+
 SAMPLERS = {
     "tpe": TPEConf,
     "random": RandomConf,
@@ -212,6 +249,9 @@ PRUNERS = {
     "wilcoxon": WilcoxonConf,
 }
 
-for group, options in (("hydra/sweeper/sampler", SAMPLERS), ("hydra/sweeper/pruner", PRUNERS)):
+TERMINATORS = {"none": NoTerminatorConf, "regret": RegretConf, "emmr": EmmrConf}
+
+GROUPS = {"sampler": SAMPLERS, "pruner": PRUNERS, "terminator": TERMINATORS}
+for group, options in GROUPS.items():
     for name, node in options.items():
-        ConfigStore.instance().store(group=group, name=name, node=node, provider="besom")
+        ConfigStore.instance().store(group=f"hydra/sweeper/{group}", name=name, node=node, provider="besom")

@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pytest
 from optuna.pruners import NopPruner
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from besom.errors import InputError
 from besom.locks import absolute
 from besom.sweep.lease import Lease, LeaseLost, Watch
-from besom.sweep.study import ENDS, KIND, PARENT_RUN, REASON, Claim, Counts, Direction, Study
+from besom.sweep.objective import Direction, Objective, objectives
+from besom.sweep.study import ENDS, KIND, PARENT_RUN, REASON, Claim, Counts, Stop, Study
 
 SPACE = {"lr": "FloatDistribution(0, 1)"}
+
+
+def after(*directions: Direction) -> tuple[Objective, ...]:
+    return objectives(directions, [f"number {n}" for n in range(len(directions))])
 
 
 def _sampler(number: int) -> BaseSampler:
@@ -40,30 +45,30 @@ def url(tmp_path):
 
 @pytest.fixture
 def study(url, tmp_path):
-    return Study.create(url, "digits", "maximize", tmp_path / "multirun", SPACE)
+    return Study.create(url, "digits", after("maximize"), tmp_path / "multirun", SPACE)
 
 
 def _complete(study: Study, *values: float) -> None:
     for value in values:
-        study.complete(_claimed(study), value)
+        study.complete(_claimed(study), (value,))
 
 
 # ── the same study, again ─────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_new_study_has_no_trials(study):
     assert study.counts() == Counts(complete=0, pruned=0, failed=0, running=0, waiting=0)
-    assert study.best() is None
+    assert study.best() == []
 
 
 def test_a_study_made_again_is_the_one_that_is_there(study, url, tmp_path):
     _complete(study, 0.5)
 
-    again = Study.create(url, "digits", "maximize", tmp_path / "elsewhere", SPACE)
+    again = Study.create(url, "digits", after("maximize"), tmp_path / "elsewhere", SPACE)
 
     assert again.counts().complete == 1
 
 
 def test_a_study_keeps_its_first_folder(study, url, tmp_path):
-    again = Study.create(url, "digits", "maximize", tmp_path / "elsewhere", SPACE)
+    again = Study.create(url, "digits", after("maximize"), tmp_path / "elsewhere", SPACE)
 
     assert again.folder == tmp_path / "multirun"
 
@@ -71,26 +76,27 @@ def test_a_study_keeps_its_first_folder(study, url, tmp_path):
 @pytest.mark.parametrize(
     ("there", "asked", "message"),
     [
-        ("maximize", "minimize", "maximizes its objective, but this sweep minimizes: choose another"),
-        ("minimize", "maximize", "minimizes its objective, but this sweep maximizes: choose another"),
+        (("maximize",), ("minimize",), "maximized, but this sweep has minimized: choose another"),
+        (("minimize",), ("maximize",), "minimized, but this sweep has maximized: choose another"),
+        (("minimize",), ("minimize", "maximize"), "minimized, but this sweep has minimized, maximized: choose another"),
     ],
 )
 def test_another_direction_is_refused(there, asked, message, url, tmp_path):
-    Study.create(url, "digits", there, tmp_path, SPACE)
+    Study.create(url, "digits", after(*there), tmp_path, SPACE)
 
     with pytest.raises(InputError, match=rf"^study 'digits' in .* {message} hydra\.sweeper\.study_name$"):
-        Study.create(url, "digits", asked, tmp_path, SPACE)
+        Study.create(url, "digits", after(*asked), tmp_path, SPACE)
 
 
-@pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_a_study_knows_its_direction(direction, url, tmp_path):
-    Study.create(url, "digits", direction, tmp_path, SPACE)
+def test_another_objective_is_refused_with_the_difference(url, tmp_path):
+    Study.create(url, "digits", objectives("maximize", "val/acc"), tmp_path, SPACE)
 
-    assert Study(url, "digits").direction == direction
+    with pytest.raises(InputError, match=r"- objective: maximize val/acc\n  \+ objective: maximize val/f1\n"):
+        Study.create(url, "digits", objectives("maximize", "val/f1"), tmp_path, SPACE)
 
 
 def test_two_studies_of_one_storage_are_kept_apart(study, url, tmp_path):
-    other = Study.create(url, "birds", "maximize", tmp_path, SPACE)
+    other = Study.create(url, "birds", after("maximize"), tmp_path, SPACE)
 
     _complete(study, 0.5)
 
@@ -158,7 +164,7 @@ def _pull(url: str, all_ready: Barrier, claimed: SimpleQueue[int]) -> None:
     study = Study(url, "digits")
     all_ready.wait()
     while claim := _claim(study, TRIALS):
-        study.complete(claim, float(claim.number))
+        study.complete(claim, (float(claim.number),))
         claimed.put(claim.number)
 
 
@@ -183,7 +189,7 @@ def test_workers_that_claim_at_once_take_each_trial_once(study, url):
 
 def _create(url: str, folder: Path, both_ready: Barrier) -> None:
     both_ready.wait()
-    Study.create(url, "digits", "maximize", folder, SPACE)
+    Study.create(url, "digits", after("maximize"), folder, SPACE)
 
 
 def test_two_processes_that_make_one_fresh_study_make_one(url, tmp_path):
@@ -263,26 +269,51 @@ def test_a_pruned_trial_keeps_its_last_report(study):
 
 @pytest.mark.parametrize(("direction", "number"), [("maximize", 1), ("minimize", 2)])
 def test_the_best_trial_is_best_by_the_studys_direction(direction: Direction, number, url, tmp_path):
-    study = Study.create(url, "digits", direction, tmp_path, SPACE)
+    study = Study.create(url, "digits", after(direction), tmp_path, SPACE)
     _complete(study, 0.5, 0.9, 0.1, 0.9, 0.1)
 
-    best = study.best()
+    [best] = study.best()
 
-    assert best
     assert best.number == number  # of equal ones the first
 
 
 def test_only_a_complete_trial_can_be_the_best(study):
-    study.complete(_claimed(study), -1.0)
+    study.complete(_claimed(study), (-1.0,))
     study.fail(_claimed(study), "exception", "it crashed")
     pruned = _claimed(study)
     pruned.trial.report(1.0, step=0)
     study.prune(pruned)
 
-    best = study.best()
+    [best] = study.best()
 
-    assert best
     assert best.number == 0
+
+
+def test_of_several_objectives_the_best_are_those_that_none_beats_in_all(url, tmp_path):
+    study = Study.create(url, "digits", after("maximize", "minimize"), tmp_path, SPACE)
+    for values in ((0.9, 10.0), (0.8, 20.0), (0.7, 5.0), (0.95, 30.0), (0.7, 6.0)):
+        study.complete(_claimed(study), values)
+
+    assert [trial.number for trial in study.best()] == [0, 2, 3]
+
+
+def test_a_trial_that_ran_out_of_memory_teaches_the_sampler_to_keep_away(url, tmp_path):
+    """Half of the space does not fit; a sampler that learns nothing of it would go there every other time."""
+    study = Study.create(url, "digits", after("maximize"), tmp_path, SPACE)
+    asked = []
+    for number in range(40):
+        claim = study.claim(100, lambda number: TPESampler(seed=number), NopPruner())
+        assert claim
+        width = claim.trial.suggest_float("width", 0, 1)
+        if number >= 20:
+            asked.append(width)
+        if width > 0.5:  # where the objective is best
+            study.fail(claim, "oom", "MemoryError")
+        else:
+            study.complete(claim, (width,))
+
+    assert sum(width > 0.7 for width in asked) <= 4  # as against nearly all
+    assert {trial.state for trial in study.trials()} == {TrialState.COMPLETE, TrialState.FAIL}
 
 
 # ── death ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -300,7 +331,7 @@ def test_a_holder_that_beats_keeps_its_trial(study):
         study.reap(watch, 2)
         study.renew(claim, lease := lease.renewed())
 
-    study.complete(claim, 0.5)
+    study.complete(claim, (0.5,))
 
     assert study.counts().complete == 1
 
@@ -324,7 +355,7 @@ def test_a_trial_that_was_lost_too_often_has_failed(study):
 @pytest.mark.parametrize(
     "say",
     [
-        lambda study, claim: study.complete(claim, 1.0),
+        lambda study, claim: study.complete(claim, (1.0,)),
         lambda study, claim: study.prune(claim),
         lambda study, claim: study.fail(claim, "nan", "it is NaN"),
         lambda study, claim: study.requeue(claim, "interrupted"),
@@ -365,19 +396,26 @@ def test_a_live_process_of_this_machine_is_not_taken_for_dead():
 # ── what another connection sees ──────────────────────────────────────────────────────────────────────────────────────
 def test_a_request_to_stop_is_seen_by_another_connection(study, url):
     worker = Study(url, "digits")
-    assert not worker.stop_requested()
+    assert worker.stop() is None
 
-    study.request_stop()
+    study.request_stop(Stop("settled", "enough"))
 
-    assert worker.stop_requested()
+    assert worker.stop() == Stop("settled", "enough")
+
+
+def test_the_first_request_to_stop_stands(study):
+    study.request_stop(Stop("refused", "two numbers"))
+    study.request_stop(Stop("interrupted"))
+
+    assert study.stop() == Stop("refused", "two numbers")
 
 
 def test_a_stopped_study_may_start_again(study, url):
     worker = Study(url, "digits")
-    study.request_stop()
+    study.request_stop(Stop("interrupted"))
 
     with study.supervised(Watch(lease_s=60)):
-        assert not worker.stop_requested()
+        assert worker.stop() is None
 
 
 def test_a_study_has_one_supervisor(study, url):
@@ -396,7 +434,7 @@ def test_a_study_has_one_supervisor(study, url):
 def test_trials_of_another_connection_are_counted(study, url):
     worker = Study(url, "digits")
 
-    worker.complete(_claimed(worker), 0.5)
+    worker.complete(_claimed(worker), (0.5,))
 
     assert study.counts() == Counts(complete=1, pruned=0, failed=0, running=0, waiting=0)
 
@@ -431,7 +469,7 @@ def test_a_storage_made_absolute_keeps_its_driver_and_options(tmp_path, monkeypa
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"^hydra\.sweeper\.storage=.*: no such folder: .*/missing; make it first$"):
-        Study.create(f"sqlite:///{tmp_path}/missing/optuna.db", "digits", "maximize", tmp_path, SPACE)
+        Study.create(f"sqlite:///{tmp_path}/missing/optuna.db", "digits", after("maximize"), tmp_path, SPACE)
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path):
@@ -439,18 +477,18 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path):
     file.write_text("dear diary")
 
     with pytest.raises(InputError, match=r"^hydra\.sweeper\.storage=.*notes\.db: cannot be opened: .*not a database"):
-        Study.create(f"sqlite:///{file}", "digits", "maximize", tmp_path, SPACE)
+        Study.create(f"sqlite:///{file}", "digits", after("maximize"), tmp_path, SPACE)
 
     assert file.read_text() == "dear diary"
 
 
 def test_a_storage_of_no_known_kind_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"^hydra\.sweeper\.storage=optuna\.db: cannot be opened: "):
-        Study.create("optuna.db", "digits", "maximize", tmp_path, SPACE)
+        Study.create("optuna.db", "digits", after("maximize"), tmp_path, SPACE)
 
 
 def test_a_refused_storage_does_not_show_its_password(tmp_path):
     with pytest.raises(InputError, match="cannot be opened") as refused:
-        Study.create("nosuchdb://me:secret@host/optuna", "digits", "maximize", tmp_path, SPACE)
+        Study.create("nosuchdb://me:secret@host/optuna", "digits", after("maximize"), tmp_path, SPACE)
 
     assert "secret" not in str(refused.value)

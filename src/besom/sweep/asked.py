@@ -1,0 +1,107 @@
+"""From `hydra.sweeper` and the command line to a `Sweep`: what cannot be meant is refused here."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from besom.errors import InputError
+from besom.locks import absolute
+from besom.sweep.hold import App
+from besom.sweep.objective import objectives
+from besom.sweep.plan import Plan, Rules
+from besom.sweep.samplers import size
+from besom.sweep.slots import Slot, Wanted, cores, share, visible_gpus
+from besom.sweep.space import parse
+from besom.sweep.supervisor import Sweep
+
+
+def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sweep:
+    """Raises InputError: the first thing that cannot be meant."""
+    asked = {key: _plain(value) for key, value in given.items()}
+    space = parse(asked["params"], arguments, app.context.config_loader)
+    if not asked["sampler"]:
+        raise InputError("hydra.sweeper.sampler=null: a sweep needs one; choose hydra/sweeper/sampler=tpe")
+    n_trials, enqueue = _number(asked, "n_trials", least=1), tuple(asked["enqueue"])
+    if (points := size(asked["sampler"], space)) is not None:  # a grid ends when each point has been tried
+        n_trials = min(n_trials, points + len(enqueue))
+    timeout = _seconds(asked, "timeout")
+    plan = Plan(
+        storage=absolute(asked["storage"]),
+        study_name=asked["study_name"],
+        n_trials=n_trials,
+        objectives=objectives(asked["direction"], asked["metric"]),
+        space=space,
+        sampler=asked["sampler"],
+        pruner=asked["pruner"],
+        tracking_uri=absolute(asked["tracking_uri"]) if asked["tracking_uri"] else None,
+        experiment=asked["experiment"],
+        slots=_slots(asked, app),
+        program=program(),
+        lease_s=_seconds(asked, "lease") or math.inf,
+        deadline=time.time() + timeout if timeout else math.inf,
+        trial_timeout_s=_seconds(asked, "trial_timeout"),
+        max_retries=_number(asked, "max_retries", least=0),
+        retry_on=tuple(asked["retry_on"]),
+        rules=_rules(asked),
+        isolation=_isolation(asked),
+    )
+    return Sweep(plan, enqueue, app)
+
+
+def program() -> str:
+    """The app as a user would start it for one run."""
+    main = sys.modules["__main__"]
+    module = main.__spec__.name if main.__spec__ else None
+    if module == "besom.train":
+        return "besom train"
+    return f"python -m {module}" if module else f"python {sys.argv[0]}"
+
+
+def _slots(asked: Mapping[str, Any], app: App) -> tuple[Slot, ...]:
+    wishes = ("n_jobs", "threads_per_trial", "trials_per_gpu", "gpus_per_trial")
+    wanted = Wanted(**{key: _number(asked, key, least=0 if key == "gpus_per_trial" else 1) for key in wishes})
+    if asked["isolation"] == "none":
+        if (wanted.n_jobs or 1) > 1:
+            raise InputError(f"hydra.sweeper.isolation=none runs one trial at a time: leave out n_jobs={wanted.n_jobs}")
+        wanted = Wanted(1, wanted.threads_per_trial, wanted.trials_per_gpu, wanted.gpus_per_trial)
+    return share(wanted, visible_gpus(), cores())
+
+
+def _rules(asked: Mapping[str, Any]) -> Rules:
+    rate = asked["max_failure_rate"]
+    if rate is not None and not 0 <= rate <= 1:
+        raise InputError(f"hydra.sweeper.max_failure_rate={rate:g}: a share of the trials, from 0 to 1")
+    if asked["terminator"] and len(objectives(asked["direction"], asked["metric"])) > 1:
+        raise InputError("hydra.sweeper.terminator judges one objective: choose hydra/sweeper/terminator=none")
+    return Rules(rate, _number(asked, "patience", least=1), asked["terminator"])
+
+
+def _isolation(asked: Mapping[str, Any]) -> Any:
+    if asked["isolation"] not in ("process", "none"):
+        raise InputError(f"hydra.sweeper.isolation={asked['isolation']}: choose process or none")
+    if asked["isolation"] == "none" and asked["trial_timeout"]:
+        raise InputError("hydra.sweeper.trial_timeout needs isolation=process: nobody else could end the trial")
+    return asked["isolation"]
+
+
+def _number(asked: Mapping[str, Any], key: str, least: int) -> Any:
+    """A whole number, or None where that was given and may be."""
+    if asked[key] is not None and asked[key] < least:
+        raise InputError(f"hydra.sweeper.{key}={asked[key]}: must be at least {least}")
+    return asked[key]
+
+
+def _seconds(asked: Mapping[str, Any], key: str) -> float | None:
+    if asked[key] is not None and not asked[key] > 0:
+        raise InputError(f"hydra.sweeper.{key}={asked[key]:g}: must be above 0 seconds")
+    return None if asked[key] is None else float(asked[key])
+
+
+def _plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config

@@ -1,0 +1,118 @@
+"""How an attempt at a trial ended, told apart so that the study, MLflow and the user each get the true reason."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.types import TaskFunction
+from omegaconf import DictConfig
+
+from besom import trial
+
+State = Literal["complete", "pruned", "failed", "interrupted"]
+# why a trial failed
+Kind = Literal["", "exception", "nan", "oom", "timeout", "killed", "bad value", "config"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    state: State
+    values: tuple[float, ...] = ()  # the objectives
+    kind: Kind = ""
+    reason: str = ""
+    exception: tuple[str, ...] = ()  # the names of its class and of that class's bases
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an attempt must keep to."""
+
+    on_report: Callable[[float, int], bool]  # takes (value, step); True: prune
+    should_stop: Callable[[], bool]
+    leash_s: float  # a trial that has not felt its leash for this long ends itself
+    timeout_s: float | None = None
+
+
+def as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
+    """The task function's end as a value: an exception would make Hydra report a crash."""
+    try:
+        returned = task(config)
+    except trial.TrialPruned as pruned:
+        return Outcome("pruned", reason=str(pruned))
+    except Exception as error:
+        traceback.print_exc()
+        names = tuple(ancestor.__name__ for ancestor in type(error).__mro__)
+        kind: Kind = "oom" if _is_out_of_memory(names) else "exception"
+        return Outcome("failed", kind=kind, reason=f"{type(error).__name__}: {error}", exception=names)
+    try:
+        values = tuple(_numbers(returned))
+    except (TypeError, ValueError):
+        reason = f"the task function returned {_shown(returned)}: a sweep needs a number, or a tuple of numbers"
+        return Outcome("failed", kind="bad value", reason=reason)
+    if any(map(math.isnan, values)):
+        return Outcome("failed", kind="nan", reason=f"the task function returned {_shown(returned)}")
+    return Outcome("complete", values)
+
+
+def death(exitcode: int | None, memory_ran_out: bool) -> Outcome:
+    """Of a trial's process that went without a last word; `exitcode` as `subprocess` has it."""
+    if memory_ran_out and exitcode == -signal.SIGKILL:
+        return Outcome("failed", kind="oom", reason="the system ran out of memory and killed the trial's process")
+    if exitcode is not None and exitcode < 0:
+        reason = f"the trial's process was killed by {signal.Signals(-exitcode).name}"
+    else:
+        reason = f"the trial's process ended with exit code {exitcode}, before the task function returned"
+    return Outcome("failed", kind="killed", reason=reason)
+
+
+def oom_kills() -> int:
+    """Processes that Linux has killed for want of memory, in this control group or else on this machine."""
+    for path in _counters():
+        with contextlib.suppress(OSError):
+            for line in path.read_text().splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0
+
+
+def tail(output: Path, lines: int = 20) -> str:
+    """The last lines a trial printed."""
+    if not output.exists():
+        return ""
+    return "\n".join(output.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _numbers(returned: Any) -> Iterator[float]:
+    for value in returned if isinstance(returned, (tuple, list)) else (returned,):
+        if isinstance(value, (str, bytes)):  # `float` would read it
+            raise TypeError(value)
+        yield float(value)
+
+
+def _shown(returned: Any) -> str:
+    text = repr(returned)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _is_out_of_memory(names: Sequence[str]) -> bool:
+    """By name: torch's error class cannot be imported where torch is not wanted."""
+    return "MemoryError" in names or "OutOfMemoryError" in names
+
+
+def _counters() -> Iterator[Path]:
+    groups = Path("/proc/self/cgroup")
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            yield Path(f"/sys/fs/cgroup{group}/memory.events")
+        elif "memory" in controllers.split(","):
+            yield Path(f"/sys/fs/cgroup/memory{group}/memory.oom_control")
+    yield Path("/proc/vmstat")

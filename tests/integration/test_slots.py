@@ -1,0 +1,132 @@
+"""Where trials run: each in its slot, with its own GPUs and threads; and in place, for a debugger."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from doors import Shell
+from optuna import load_study
+
+APP = """
+import os
+import hydra
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    print("saw", os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS"), os.getpid(), flush=True)
+    if cfg.get("stop") and cfg.x == 2:
+        breakpoint()
+    return cfg.x
+
+if __name__ == "__main__":
+    main()
+"""
+# no trial here knows more of a GPU than its name, so any name will do
+TWO_GPUS = {"CUDA_VISIBLE_DEVICES": "3,GPU-5f"}
+
+
+def sweep(shell: Shell, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    shell.write("app.py", APP)
+    return shell.run(sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(0,1,2,3)", *words, **env)
+
+
+def seen(shell: Shell) -> list[list[str]]:
+    logs = shell.folder.glob("multirun/*/*/*/output.log")
+    return sorted(line.split()[1:] for log in logs for line in log.read_text().splitlines() if line.startswith("saw"))
+
+
+def test_each_slot_has_a_gpu_of_its_own(shell: Shell) -> None:
+    done = sweep(shell, "hydra.sweeper.n_trials=8", **TWO_GPUS)
+    assert done.returncode == 0, done.stderr
+    assert "2 at a time" in done.stdout
+    assert {gpu for gpu, *_ in seen(shell)} == {"3", "GPU-5f"}
+
+
+def test_trials_share_a_gpu_where_the_user_says_so(shell: Shell) -> None:
+    done = sweep(
+        shell,
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.trials_per_gpu=2",
+        "hydra.sweeper.threads_per_trial=3",
+        **TWO_GPUS,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 at a time" in done.stdout
+    assert {threads for _, threads, _ in seen(shell)} == {"3"}
+
+
+def test_a_trial_may_have_several_gpus(shell: Shell) -> None:
+    done = sweep(shell, "hydra.sweeper.n_trials=2", "hydra.sweeper.gpus_per_trial=2", **TWO_GPUS)
+    assert done.returncode == 0, done.stderr
+    assert [gpus for gpus, *_ in seen(shell)] == ["3,GPU-5f"] * 2
+
+
+def test_more_gpus_than_there_are_are_refused(shell: Shell) -> None:
+    done = sweep(shell, "hydra.sweeper.gpus_per_trial=3", **TWO_GPUS)
+    assert done.returncode == 2
+    assert "hydra.sweeper.gpus_per_trial=3: this machine shows 2: 3, GPU-5f" in done.stderr
+    done = sweep(shell, "hydra.sweeper.gpus_per_trial=1", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2
+    assert "this machine shows no GPU" in done.stderr
+    assert not (shell.folder / "optuna.db").exists()
+
+
+def test_isolation_none_runs_every_trial_in_the_sweeps_own_process(shell: Shell) -> None:
+    done = sweep(shell, "hydra.sweeper.n_trials=3", "hydra.sweeper.isolation=none")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("saw")]
+    assert len(lines) == 3
+    assert len({pid for *_, pid in lines}) == 1
+    assert len(shell.runs()) == 4
+
+
+def test_a_debugger_stops_in_a_trial_of_isolation_none(shell: Shell) -> None:
+    shell.write("app.py", APP)
+    words = (sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(2)", "+stop=true")
+    process = subprocess.Popen(
+        [*words, "hydra.sweeper.n_trials=1", "hydra.sweeper.isolation=none"],
+        cwd=shell.folder,
+        env=shell.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    out, _ = process.communicate("p 'x is', cfg.x\ncontinue\n")
+    assert process.returncode == 0
+    assert "('x is', 2)" in out
+    study = load_study(study_name="app", storage=f"sqlite:///{shell.folder / 'optuna.db'}")
+    assert [trial.value for trial in study.trials] == [2.0]
+
+
+def test_a_trial_of_isolation_none_can_be_pruned_and_fail(shell: Shell) -> None:
+    body = """
+    import besom
+    besom.report(cfg.x, 0)
+    if cfg.x == 1:
+        raise ValueError("one")
+    return cfg.x"""
+    shell.write("app.py", APP.replace("    return cfg.x", body))
+    done = shell.run(
+        *(sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(0,1,2,3)", "hydra/sweeper/sampler=grid"),
+        *("hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.upper=2.5", "hydra.sweeper.isolation=none"),
+    )
+    assert done.returncode == 0, done.stderr
+    study = load_study(study_name="app", storage=f"sqlite:///{shell.folder / 'optuna.db'}")
+    assert {trial.params["+x"]: trial.state.name for trial in study.trials} == {
+        0: "COMPLETE",
+        1: "FAIL",
+        2: "COMPLETE",
+        3: "PRUNED",
+    }
+
+
+def test_what_isolation_none_cannot_do_is_refused(shell: Shell) -> None:
+    for words in (["hydra.sweeper.n_jobs=2"], ["hydra.sweeper.trial_timeout=5"]):
+        done = sweep(shell, "hydra.sweeper.isolation=none", *words)
+        assert done.returncode == 2
+        assert "isolation" in done.stderr
+    done = sweep(shell, "hydra.sweeper.isolation=thread")
+    assert done.returncode == 2
+    assert "choose process or none" in done.stderr
+    assert not (shell.folder / "optuna.db").exists()

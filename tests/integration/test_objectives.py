@@ -176,7 +176,8 @@ def little_memory() -> Iterator[Path]:
             group.rmdir()
             continue
         yield group
-        eventually(lambda: not (group / "cgroup.procs").read_text(), "the last process to end")
+        processes = group / "cgroup.procs"
+        eventually(lambda processes=processes: not processes.read_text(), "the last process to end")
         group.rmdir()
         return
     pytest.skip("this process may make no control group: not root, or in a container without one")

@@ -28,7 +28,9 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
     if not asked["sampler"]:
         raise InputError("hydra.sweeper.sampler=null: a sweep needs one; choose hydra/sweeper/sampler=tpe")
     n_trials, enqueue = _number(asked, "n_trials", least=1), tuple(asked["enqueue"])
-    if (points := size(asked["sampler"], space)) is not None:  # a grid ends when each point has been tried
+    points = size(asked["sampler"], space)
+    _refuse_contradictions(asked, is_finite=points is not None)
+    if points is not None:  # a grid ends when each point has been tried
         n_trials = min(n_trials, points + len(enqueue))
     timeout = _seconds(asked, "timeout")
     plan = Plan(
@@ -49,7 +51,8 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         max_retries=_number(asked, "max_retries", least=0),
         retry_on=tuple(asked["retry_on"]),
         rules=_rules(asked),
-        isolation=_isolation(asked),
+        isolation=_one_of(asked, "isolation", "process", "none"),
+        forks=_one_of(asked, "resume", "continue", "fork") == "fork",
     )
     return Sweep(plan, enqueue, app)
 
@@ -77,17 +80,25 @@ def _rules(asked: Mapping[str, Any]) -> Rules:
     rate = asked["max_failure_rate"]
     if rate is not None and not 0 <= rate <= 1:
         raise InputError(f"hydra.sweeper.max_failure_rate={rate:g}: a share of the trials, from 0 to 1")
-    if asked["terminator"] and len(objectives(asked["direction"], asked["metric"])) > 1:
-        raise InputError("hydra.sweeper.terminator judges one objective: choose hydra/sweeper/terminator=none")
     return Rules(rate, _number(asked, "patience", least=1), asked["terminator"])
 
 
-def _isolation(asked: Mapping[str, Any]) -> Any:
-    if asked["isolation"] not in ("process", "none"):
-        raise InputError(f"hydra.sweeper.isolation={asked['isolation']}: choose process or none")
+def _refuse_contradictions(asked: Mapping[str, Any], is_finite: bool) -> None:
     if asked["isolation"] == "none" and asked["trial_timeout"]:
         raise InputError("hydra.sweeper.trial_timeout needs isolation=process: nobody else could end the trial")
-    return asked["isolation"]
+    if asked["terminator"] and len(objectives(asked["direction"], asked["metric"])) > 1:
+        raise InputError("hydra.sweeper.terminator judges one objective: choose hydra/sweeper/terminator=none")
+    if asked["resume"] == "fork" and is_finite:
+        raise InputError(
+            "hydra.sweeper.resume=fork: a grid tries each of its points in turn, and would not know those of another "
+            "study: choose another study_name, or hydra/sweeper/sampler=tpe"
+        )
+
+
+def _one_of(asked: Mapping[str, Any], key: str, *options: Any) -> Any:
+    if asked[key] not in options:
+        raise InputError(f"hydra.sweeper.{key}={asked[key]}: choose {' or '.join(options)}")
+    return asked[key]
 
 
 def _number(asked: Mapping[str, Any], key: str, least: int) -> Any:

@@ -44,6 +44,7 @@ class Plan:
     retry_on: tuple[str, ...] = ()
     rules: Rules = field(default_factory=Rules)
     isolation: Isolation = "process"
+    forks: bool = False  # where the study of that name is another one, go on in a study of its own
 
     def is_retried(self, outcome: Outcome) -> bool:
         """Whether a failure may be bad luck: a process that died, or an exception the user has named."""

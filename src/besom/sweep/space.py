@@ -95,6 +95,17 @@ class Space:
                 chosen[dimension.key] = params[name]
         return chosen
 
+    def distributions_of(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution] | None:
+        """Of the point of a trial of another study, by Optuna's names; None: it is no point of this space."""
+        chosen: dict[str, Value] = {}
+        found: dict[str, BaseDistribution] = {}
+        for dimension in self.walk(chosen):
+            name = self.name(dimension)
+            if name not in params or not _holds(dimension.distribution, params[name]):
+                return None
+            chosen[dimension.key], found[name] = params[name], dimension.distribution
+        return found if len(found) == len(params) else None
+
     def known_point(self, point: Mapping[str, Any]) -> dict[str, Value]:
         """A point to try first, by Optuna's names, for `enqueue_trial`; what it leaves open the sampler fills in.
 
@@ -330,6 +341,12 @@ def _ask(trial: Trial, name: str, searched: BaseDistribution) -> Value:
             return trial.suggest_float(name, searched.low, searched.high, step=searched.step, log=searched.log)
         case _:
             raise AssertionError(f"a distribution that the space does not make: {searched}")
+
+
+def _holds(searched: BaseDistribution, value: Value) -> bool:
+    if isinstance(searched, CategoricalDistribution):  # by type too: 1 and true are equal
+        return any(type(option) is type(value) and option == value for option in searched.choices)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and searched._contains(value)
 
 
 def _within(dimension: Dimension, value: Any) -> Value:

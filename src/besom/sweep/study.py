@@ -59,6 +59,10 @@ COUNTED = (
 )  # ends of an attempt that spend one of a trial's retries; an interruption does not
 
 
+class StudyChanged(InputError):  # noqa: N818 - what happened
+    """The study of that name searches another space, or for another objective."""
+
+
 @dataclass(frozen=True)
 class Stop:
     """Why no further trial is begun, whatever the budget says."""
@@ -117,36 +121,39 @@ class Study:
         folder: Path,
         space: dict[str, str],
         known: Sequence[Mapping[str, Any]] = (),
+        adopted: Sequence[FrozenTrial] = (),
     ) -> Self:
         """The study of that name: a new one in `folder`, or the one that is there, whose folder is kept.
 
-        `space` describes what is searched, a line a key; `known` points, by Optuna's names, are a new study's first.
+        `space` describes what is searched, a line a key. A new study begins with the `adopted` trials of another one,
+        and then tries the `known` points, by Optuna's names.
 
         Raises:
-            InputError: the storage cannot be opened, or the study there searches another space or in another direction.
+            StudyChanged: the study there searches another space or for another objective.
+            InputError: the storage cannot be opened.
         """
         directions = tuple(objective.direction for objective in objectives)
         described = {objective.key: f"{objective.direction} {objective.name}" for objective in objectives} | space
         with sqlite_lock(url):  # two processes that make one fresh SQLite file's tables destroy each other's
             storage = _storage(url)
-            study = optuna.create_study(
-                storage=storage, study_name=name, directions=list(directions), load_if_exists=True
-            )
+            study = _whole_or_new(storage, name, directions)
             if (there := _directions(study)) != directions:
-                raise InputError(
+                raise StudyChanged(
                     f"study {name!r} in {masked(url)} has the objective {_said(there)}, but this sweep has "
                     f"{_said(directions)}: choose another hydra.sweeper.study_name"
                 )
             if FOLDER not in study.user_attrs:
                 study.set_user_attr(SPACE, described)
+                study.add_trials(adopted)
                 for point in known:
                     study.enqueue_trial(dict(point))
                 study.set_user_attr(FOLDER, str(folder))
             elif changes := _changes(study.user_attrs[SPACE], described):
-                raise InputError(
+                raise StudyChanged(
                     f"study {name!r} in {masked(url)} searches another space (- the study's, + this sweep's):\n"
                     + "\n".join(f"  {line}" for line in changes)
-                    + "\nput the space back, or choose another hydra.sweeper.study_name"
+                    + "\nput it back, choose another hydra.sweeper.study_name, "
+                    "or go on from the trials that fit: hydra.sweeper.resume=fork"
                 )
         return cls(url, name)
 
@@ -364,6 +371,15 @@ def _storage(url: str) -> RDBStorage:
         return RDBStorage(url, engine_kwargs={} if path else {"pool_pre_ping": True})
     except Exception as error:  # Optuna lets through the errors of SQLAlchemy and of each driver
         raise InputError(f"{where}: cannot be opened: {masked(str(error).strip().splitlines()[0])}") from error
+
+
+def _whole_or_new(storage: RDBStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:
+    for _ in range(2):
+        study = optuna.create_study(storage=storage, study_name=name, directions=list(directions), load_if_exists=True)
+        if SPACE not in study.user_attrs or FOLDER in study.user_attrs:
+            break
+        optuna.delete_study(study_name=name, storage=storage)  # who made it was killed halfway
+    return study
 
 
 def _changes(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

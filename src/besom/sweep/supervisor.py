@@ -5,15 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
+from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
+from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS, App
 from besom.sweep.lease import Watch
 from besom.sweep.plan import Plan
@@ -53,21 +55,26 @@ def supervise(sweep: Sweep) -> None:
     rehearse(plan.space, sweep.app.context, sweep.app.config)
     check(plan.sampler, plan.space, plan.pruner, len(plan.objectives))
     make_terminator(plan.rules.terminator)
-    study = Study.create(
-        plan.storage, plan.study_name, plan.objectives, _folder(sweep.app.config), plan.space.describe(), _known(sweep)
-    )
+    study = _study(sweep)
+    sweep = replace(sweep, plan=replace(plan, study_name=study.name))
     watch = Watch(plan.lease_s)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     with study.supervised(watch) as renew:
         _sweep(sweep, study, watch, renew)
-    print(summary(study, plan))
+    print(summary(study, sweep.plan))
     if not study.best():
         raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
 
 
-def _known(sweep: Sweep) -> list[dict[str, Value]]:
-    return [sweep.plan.space.known_point(point) for point in sweep.enqueue]
+def _study(sweep: Sweep) -> Study:
+    plan, folder = sweep.plan, _folder(sweep.app.config)
+    known = [plan.space.known_point(point) for point in sweep.enqueue]
+
+    def create(name: str, adopted: Sequence[FrozenTrial] = ()) -> Study:
+        return Study.create(plan.storage, name, plan.objectives, folder, plan.space.describe(), known, adopted)
+
+    return open_or_fork(plan, create) if plan.forks else create(plan.study_name)
 
 
 def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) -> None:

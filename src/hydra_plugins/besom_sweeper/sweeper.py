@@ -23,6 +23,7 @@ class BesomSweeperConf:
     # the study
     storage: str = "sqlite:///optuna.db"
     study_name: str = "${hydra.job.name}"
+    resume: str = "continue"  # fork: a study that is there with another space is left as it is, and its trials are used
     direction: Any = "${oc.select:objective.mode,minimize}"  # several objectives: a list
     metric: Any = "${oc.select:objective.metric,objective}"  # what the objective is called, for people
     params: dict[str, Any] = field(default_factory=dict)  # the search space

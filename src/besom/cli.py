@@ -16,6 +16,7 @@ Sweep hyperparameters, with every run recorded.
 
   besom train [override ...]               one tracked run
   besom sweep [NAME|FILE] [override ...]   sweeps/NAME.yaml (default: digits); again = resume
+  besom doctor [STUDY] [--mend]            what a crash has left; --mend puts it right
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
 
 Overrides are Hydra's: optimizer=sgd, optimizer.lr=0.05, 'model.activation=choice(relu,gelu)'.
@@ -37,6 +38,8 @@ def main() -> None:
             _sweep(rest)
         case "ui":
             _ui(rest)
+        case "doctor":
+            _doctor(rest)
         case "-h" | "--help" | "help":
             print(HELP, end="")
         case "--version":
@@ -44,7 +47,7 @@ def main() -> None:
         case _:
             from besom.errors import near
 
-            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'ui'))}")
+            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'doctor', 'ui'))}")
 
 
 def _app(arguments: list[str]) -> None:
@@ -76,6 +79,26 @@ def _ui(arguments: list[str]) -> None:
         serve(asked.study, asked.port)
     except BesomError as error:
         _refuse(str(error), error.exit_code)
+
+
+def _doctor(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="besom doctor", description="What a crash has left of a study. Exit: 0 all is well, 1 something is left."
+    )
+    parser.add_argument("study", nargs="?", help="default: every study in the storage")
+    parser.add_argument("--storage", default="sqlite:///optuna.db", metavar="URL")
+    parser.add_argument("--tracking-uri", metavar="URI", help="default: where the study was recorded")
+    parser.add_argument("--mend", action="store_true", help="put right what can be")
+    asked = parser.parse_args(arguments)
+    from besom.locks import absolute
+    from besom.sweep.doctor import examine
+
+    uri = asked.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        well = examine(absolute(asked.storage), asked.study, absolute(uri) if uri else None, mend=asked.mend)
+    except BesomError as error:
+        _refuse(str(error), error.exit_code)
+    sys.exit(0 if well else 1)
 
 
 def _refuse(message: str, code: int = 2) -> None:

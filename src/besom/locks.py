@@ -1,19 +1,14 @@
-"""Several processes, one database: its URL, and a lock that one of them holds at a time."""
+"""Several processes, one database: its URL, and the lock on an SQLite file that one of them holds at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -35,7 +30,8 @@ def absolute(url: str) -> str:
 
 def masked(url: str) -> str:
     """The URL without its password."""
-    return re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", url)
+    without = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", without)
 
 
 def sqlite_lock(url: str) -> AbstractContextManager[object]:
@@ -47,24 +43,6 @@ def sqlite_lock(url: str) -> AbstractContextManager[object]:
     if path is None:
         return nullcontext()
     return FileLock(Path(tempfile.gettempdir()) / f"besom-{_short_hash(str(path.resolve()))}.lock", mode=0o666)
-
-
-@contextmanager
-def database_lock(url: str, engine: Engine, name: str) -> Iterator[None]:
-    """Held by one process at a time, on whatever machine, for as long as it lives; `name` tells two locks apart."""
-    if engine.dialect.name != "postgresql":
-        with sqlite_lock(url):
-            yield
-        return
-    from sqlalchemy import text
-
-    key = int(_short_hash(name), 16) % 2**63
-    with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
-        try:
-            yield
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
 
 
 def _short_hash(text: str) -> str:

@@ -46,6 +46,7 @@ class Attempt:
     def __init__(self, job: Job, output: Path, terms: Terms) -> None:
         self._terms = terms
         self._oom_kills = oom_kills()
+        self._pulled, self._cut = time.monotonic(), False
         self._pipe, theirs = multiprocessing.Pipe()
         feels, self._leash = multiprocessing.Pipe(duplex=False)
         arguments = (cloudpickle.dumps(job), theirs, feels, terms.leash_s, str(output))
@@ -57,6 +58,7 @@ class Attempt:
 
     def pull(self) -> None:
         """Let the trial feel its worker; may be called from any thread."""
+        self._cut, self._pulled = self._is_cut(), time.monotonic()
         with contextlib.suppress(OSError):  # the trial has ended, as `outcome` will find
             self._leash.send_bytes(b".")
 
@@ -87,8 +89,15 @@ class Attempt:
                 return Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
         return Outcome("failed", kind="timeout", reason=f"not done after trial_timeout={timeout_s:g} s")
 
+    def _is_cut(self) -> bool:
+        """Whether the leash was slack for so long that the trial has ended itself, now or before."""
+        return self._cut or time.monotonic() - self._pulled > self._terms.leash_s
+
     def _death(self) -> Outcome:
-        return death(self._process.exitcode, memory_ran_out=oom_kills() > self._oom_kills)
+        memory_ran_out = oom_kills() > self._oom_kills
+        if self._is_cut() and not memory_ran_out:
+            return Outcome("interrupted", reason="the trial ended itself: its worker could not renew the lease in time")
+        return death(self._process.exitcode, memory_ran_out=memory_ran_out)
 
     def _answer(self, verdict: bool) -> None:
         with contextlib.suppress(OSError):  # the trial died while it waited: the next look at the pipe says how

@@ -9,10 +9,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from besom.errors import InputError
 from besom.sweep.plan import Plan
-from besom.sweep.study import RUN, Study, StudyChanged
+from besom.sweep.study import FORKED, RUN, Study, StudyChanged
 
 MAX_FORKS = 1000
-FORKED = "besom.forked"  # of an adopted trial: the study and the number it comes from
 
 
 def open_or_fork(plan: Plan, create: Callable[[str, Sequence[FrozenTrial]], Study]) -> Study:

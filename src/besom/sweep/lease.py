@@ -64,12 +64,23 @@ class Lease:
         return replace(lease, beat=beat[1]) if beat and beat[0] == lease.token else lease
 
 
+@dataclass(frozen=True)
+class _Seen:
+    beat: tuple[str, int]
+    at: float  # when it was last looked at
+    silent_s: float = 0.0
+
+
 class Watch:
-    """Remembers when each lease was last seen to beat."""
+    """Remembers when each lease was last seen to beat.
+
+    Of the time between two looks at most a quarter of a lease counts as silence: the storage may have been away, for
+    the holder too.
+    """
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
-        self._seen: dict[Any, tuple[tuple[str, int], float]] = {}
+        self._seen: dict[Any, _Seen] = {}
 
     def stopped(self, who: Any, lease: Lease | None) -> bool:
         """`lease` None: its holder died between taking and signing; it is given one lease's time too."""
@@ -77,8 +88,10 @@ class Watch:
             return True
         beat = (lease.token, lease.beat) if lease else ("", 0)
         now = time.monotonic()
-        known, since = self._seen.get(who, (None, now))
-        if known != beat:
-            self._seen[who] = (beat, now)
+        seen = self._seen.get(who)
+        if seen is None or seen.beat != beat:
+            self._seen[who] = _Seen(beat, now)
             return False
-        return now - since > self._lease_s
+        silent_s = seen.silent_s + min(now - seen.at, self._lease_s / 4)
+        self._seen[who] = _Seen(beat, now, silent_s)
+        return silent_s >= self._lease_s

@@ -5,22 +5,15 @@ from __future__ import annotations
 import shlex
 
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from besom.sweep.objective import described
 from besom.sweep.plan import Plan
-from besom.sweep.study import PARENT_RUN, REASON, RUN, TRIAL, Study
+from besom.sweep.record import faults
+from besom.sweep.study import PARENT_RUN, RUN, Study
 from besom.tracking import Store
 from besom.tracking.facts import tags
 from besom.tracking.recorder import Status
-
-# of a trial's state in the study, the status of its run and its `besom.outcome`
-ENDED: dict[TrialState, tuple[Status, str]] = {
-    TrialState.COMPLETE: ("FINISHED", "complete"),
-    TrialState.PRUNED: ("KILLED", "pruned"),
-    TrialState.FAIL: ("FAILED", "failed"),
-    TrialState.WAITING: ("KILLED", "requeued"),
-}
 
 
 def open_run(study: Study, store: Store | None, plan: Plan) -> str | None:
@@ -49,27 +42,10 @@ def close_run(study: Study, store: Store, run: str, status: Status, plan: Plan) 
         store.client.set_tag(run, "mlflow.note.content", note(study, plan))
         if len(plan.objectives) == 1:
             store.client.log_metric(run, "best", best[0].values[0])
-    _end_orphans(study, store, run)
+    for fault in faults(study, store, run):
+        if fault.mend:
+            fault.mend()
     store.client.set_terminated(run, status)
-
-
-def _end_orphans(study: Study, store: Store, parent: str) -> None:
-    """Of trials that have ended; a run that no trial knows was made by an attempt that was killed in that moment."""
-    experiment = store.client.get_run(parent).info.experiment_id
-    unended = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
-    trials = {str(trial.number): trial for trial in study.trials()}
-    for run in store.client.search_runs([experiment], unended):
-        trial = trials.get(run.data.tags.get(TRIAL, ""))
-        if trial is None or trial.state not in ENDED:
-            continue
-        if trial.user_attrs.get(RUN) != run.info.run_id:
-            store.client.delete_run(run.info.run_id)
-            continue
-        status, outcome = ENDED[trial.state]
-        store.client.set_tag(run.info.run_id, "besom.outcome", outcome)
-        if reason := trial.user_attrs.get(REASON):
-            store.client.set_tag(run.info.run_id, "besom.reason", reason)
-        store.client.set_terminated(run.info.run_id, status)
 
 
 def summary(study: Study, plan: Plan) -> str:

@@ -7,28 +7,31 @@ that has stopped gives the trial back, and what the old holder says after that i
 
 from __future__ import annotations
 
-import logging
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage, get_storage
+from optuna.storages import BaseStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from besom.errors import InputError
-from besom.locks import database_lock, masked, sqlite_file, sqlite_lock
+from besom.locks import masked
 from besom.sweep.infeasible import SamplersStudy, mark_infeasible
 from besom.sweep.lease import Lease, LeaseLost, Watch
 from besom.sweep.objective import Direction, Objective
+from besom.sweep.storage import ServerLost, alone, open_storage
 
 MakeSampler = Callable[[int], BaseSampler]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # user attributes of the study
 FOLDER, PARENT_RUN, STOP, SPACE, SUPERVISOR = (
@@ -38,6 +41,8 @@ FOLDER, PARENT_RUN, STOP, SPACE, SUPERVISOR = (
     "besom.space",
     "besom.supervisor",
 )
+# and of its last sweep: its budget, and where it was recorded
+N_TRIALS, TRACKING = "besom.n_trials", "besom.tracking_uri"
 # user attributes of a trial
 RUN, LEASE, BEAT, ENDS, KIND, REASON = (
     "besom.run",
@@ -48,7 +53,10 @@ RUN, LEASE, BEAT, ENDS, KIND, REASON = (
     "besom.reason",
 )
 
+FORKED = "besom.forked"  # of a trial that a fork has adopted: the study and the number it comes from
 TRIAL = "besom.trial"  # of a run in MLflow: the number of its trial
+
+SWEPT = "BESOM_STUDY"  # in the environment of all processes of a sweep: the study's identity
 
 LOOK_S = 1.0  # between two looks for a beat
 
@@ -101,13 +109,32 @@ class Claim:
         return self.trial.number
 
 
+def _all_or_nothing(method: Callable[Concatenate[Study, P], T]) -> Callable[Concatenate[Study, P], T]:
+    """Done again where the server was lost on the way: it has kept nothing of it."""
+
+    @functools.wraps(method)
+    def do(study: Study, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                return method(study, *args, **kwargs)
+            except ServerLost:
+                study._connect()
+
+    return do
+
+
 class Study:
     """One connection to a study in its storage."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, *, wait: bool = False) -> None:
+        """`wait`: for a server that is away."""
         self.url = url
         self.name = name
-        self._rdb = _storage(url)
+        self._rdb = open_storage(url, wait=wait)
+        self._connect()
+
+    def _connect(self) -> None:
+        """With nothing in mind of what was read before."""
         # the cache is part of it: a trial it has not read cannot be written to
         self._storage = get_storage(self._rdb)
         self._study = self._load()
@@ -134,8 +161,8 @@ class Study:
         """
         directions = tuple(objective.direction for objective in objectives)
         described = {objective.key: f"{objective.direction} {objective.name}" for objective in objectives} | space
-        with sqlite_lock(url):  # two processes that make one fresh SQLite file's tables destroy each other's
-            storage = _storage(url)
+        storage = open_storage(url)
+        with alone(storage, f"besom {name}"):
             study = _whole_or_new(storage, name, directions)
             if (there := _directions(study)) != directions:
                 raise StudyChanged(
@@ -162,7 +189,13 @@ class Study:
         """Where the study's trials have their folders, in every session."""
         return Path(self._study.user_attrs[FOLDER])
 
+    @property
+    def identity(self) -> str:
+        """The same for all who sweep this study, wherever its storage lies."""
+        return f"{masked(self.url)}#{self.name}"
+
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    @_all_or_nothing
     def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner) -> Claim | None:
         """Take the next trial for this worker alone; None when the budget is spent or what is left runs elsewhere.
 
@@ -189,25 +222,30 @@ class Study:
         self._storage.set_trial_user_attr(claim.trial._trial_id, BEAT, [beat.token, beat.beat])
         _refuse_late(self._storage.get_trial(claim.trial._trial_id), claim)
 
+    @_all_or_nothing
     def has_run(self, claim: Claim, run_id: str) -> None:
         """Remember the trial's run in MLflow, for all its attempts. Raises LeaseLost: another attempt's run counts."""
         with self._held(claim):
             claim.trial.set_user_attr(RUN, run_id)
 
+    @_all_or_nothing
     def complete(self, claim: Claim, values: Sequence[float]) -> None:
         with self._held(claim):
             claim.trial.study.tell(claim.trial, list(values))
 
+    @_all_or_nothing
     def prune(self, claim: Claim) -> None:
         with self._held(claim):
             claim.trial.study.tell(claim.trial, state=TrialState.PRUNED)
 
+    @_all_or_nothing
     def fail(self, claim: Claim, kind: str, reason: str) -> None:
         with self._held(claim):
             if kind == "oom":
                 mark_infeasible(claim.trial)
             self._fail(claim.trial._trial_id, kind, reason)
 
+    @_all_or_nothing
     def requeue(self, claim: Claim, end: str) -> None:
         """Give an unfinished trial back: it keeps its number and its point, and waits for another attempt."""
         with self._held(claim):
@@ -220,16 +258,17 @@ class Study:
     def retries_left(self, claim: Claim, max_retries: int) -> int:
         return max_retries - _retries(claim.trial.user_attrs.get(ENDS, []))
 
+    @_all_or_nothing
     def reap(self, watch: Watch, max_retries: int) -> list[int]:
         """Give back the trials whose holders are gone, or fail those that have no retry left; their numbers."""
-        gone = [trial for trial in self.trials((TrialState.RUNNING,)) if watch.stopped(trial.number, _lease(trial))]
+        gone = [trial for trial in self.trials((TrialState.RUNNING,)) if watch.stopped(trial.number, held_by(trial))]
         if not gone:
             return []
         reaped = []
         with self._lock():
             for seen in gone:
                 trial = self._storage.get_trial(seen._trial_id)
-                if trial.state != TrialState.RUNNING or _lease(trial) != _lease(seen):
+                if trial.state != TrialState.RUNNING or held_by(trial) != held_by(seen):
                     continue  # it has beaten, ended or been reaped since we looked
                 if _retries(trial.user_attrs.get(ENDS, [])) < max_retries:
                     self._requeue(trial._trial_id, "lost")
@@ -279,6 +318,7 @@ class Study:
     def recall(self, key: str) -> Any:
         return self._study.user_attrs.get(key)
 
+    @_all_or_nothing
     def request_stop(self, stop: Stop) -> None:
         """Ask every worker, wherever it runs, to end; the first request of a session stands."""
         with self._lock():
@@ -289,6 +329,13 @@ class Study:
         asked = self.recall(STOP)
         return Stop(**asked) if asked else None
 
+    def supervisor(self) -> Lease | None:
+        """The lease of the process that supervises the study, or of one that died while it did."""
+        return Lease.from_attr(self.recall(SUPERVISOR))
+
+    def forget_supervisor(self) -> None:
+        self.remember(SUPERVISOR, None)
+
     @contextmanager
     def supervised(self, watch: Watch) -> Iterator[Callable[[], None]]:
         """Be the study's only supervisor; yields what renews that.
@@ -297,11 +344,8 @@ class Study:
             InputError: another one is alive; says which.
         """
         self._refuse_second_supervisor(watch)
-        mine = Lease.mine()
-        with self._lock():
-            self.remember(STOP, None)
-            self.remember(SUPERVISOR, mine.as_attr())
-        beats = [mine]
+        beats = [Lease.mine()]
+        self._become_supervisor(beats[0], watch)
 
         def renew() -> None:
             beats.append(beats.pop().renewed())
@@ -311,6 +355,13 @@ class Study:
             yield renew
         finally:
             self.remember(SUPERVISOR, None)
+
+    @_all_or_nothing
+    def _become_supervisor(self, mine: Lease, watch: Watch) -> None:
+        with self._lock():
+            self._refuse_second_supervisor(watch)  # one that came while this one looked
+            self.remember(STOP, None)
+            self.remember(SUPERVISOR, mine.as_attr())
 
     def _refuse_second_supervisor(self, watch: Watch) -> None:
         """Of one on another machine only its beat tells whether it lives: that takes up to a lease."""
@@ -354,26 +405,13 @@ class Study:
         self._storage.set_trial_user_attr(trial_id, LEASE, None)
 
     def _lock(self) -> Any:
-        return database_lock(self.url, self._rdb.engine, f"besom {self.name}")
+        return alone(self._rdb, f"besom {self.name}")
 
     def _load(self) -> optuna.Study:
         return optuna.load_study(storage=self._storage, study_name=self.name)
 
 
-def _storage(url: str) -> RDBStorage:
-    optuna.logging.set_verbosity(logging.WARNING)
-    where = f"hydra.sweeper.storage={masked(url)}"
-    path = sqlite_file(url)
-    if path and not path.parent.is_dir():
-        raise InputError(f"{where}: no such folder: {path.parent}; make it first")
-    try:
-        # a server that was restarted leaves dead connections in the pool
-        return RDBStorage(url, engine_kwargs={} if path else {"pool_pre_ping": True})
-    except Exception as error:  # Optuna lets through the errors of SQLAlchemy and of each driver
-        raise InputError(f"{where}: cannot be opened: {masked(str(error).strip().splitlines()[0])}") from error
-
-
-def _whole_or_new(storage: RDBStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:
+def _whole_or_new(storage: BaseStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:
     for _ in range(2):
         study = optuna.create_study(storage=storage, study_name=name, directions=list(directions), load_if_exists=True)
         if SPACE not in study.user_attrs or FOLDER in study.user_attrs:
@@ -397,12 +435,12 @@ def _said(directions: Sequence[Direction]) -> str:
     return ", ".join(f"{direction}d" for direction in directions)
 
 
-def _lease(trial: FrozenTrial) -> Lease | None:
+def held_by(trial: FrozenTrial) -> Lease | None:
     return Lease.from_attr(trial.user_attrs.get(LEASE), trial.user_attrs.get(BEAT))
 
 
 def _refuse_late(trial: FrozenTrial, claim: Claim) -> None:
-    lease = _lease(trial)
+    lease = held_by(trial)
     if trial.state != TrialState.RUNNING or lease is None or lease.token != claim.lease.token:
         raise LeaseLost(f"trial {trial.number} was taken from this worker, which was not heard of in time")
 

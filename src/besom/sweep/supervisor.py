@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, open_dict
 from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
+from besom.locks import masked
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS, App
 from besom.sweep.lease import Watch
@@ -25,7 +27,7 @@ from besom.sweep.report import close_run, open_run, summary
 from besom.sweep.samplers import check
 from besom.sweep.space import Value
 from besom.sweep.stopping import Judge, make_terminator
-from besom.sweep.study import REASON, Stop, Study
+from besom.sweep.study import N_TRIALS, REASON, SWEPT, TRACKING, Stop, Study
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
@@ -80,6 +82,9 @@ def _study(sweep: Sweep) -> Study:
 def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) -> None:
     plan = sweep.plan
     store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
+    os.environ[SWEPT] = study.identity
+    study.remember(N_TRIALS, plan.n_trials)
+    study.remember(TRACKING, plan.tracking_uri if plan.tracking_uri == masked(plan.tracking_uri or "") else None)
     run = open_run(study, store, plan)
     ended: Status = "FAILED"
     try:

@@ -50,7 +50,7 @@ class Worker:
 
     def pull(self, asked: Asked) -> int:
         plan = self.plan
-        study = Study(plan.storage, plan.study_name)
+        study = Study(plan.storage, plan.study_name, wait=True)
         store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
         pruner, watch, done = make_pruner(plan.pruner), Watch(plan.lease_s), 0
 

@@ -320,7 +320,7 @@ def test_a_trial_that_ran_out_of_memory_teaches_the_sampler_to_keep_away(url, tm
 def _take_from(study: Study, max_retries: int = 2) -> list[int]:
     """As another worker does that has not heard from the holder for a whole lease."""
     watch = Watch(lease_s=0)
-    study.reap(watch, max_retries)
+    assert study.reap(watch, max_retries) == []
     return study.reap(watch, max_retries)
 
 
@@ -391,6 +391,46 @@ def test_a_dead_process_of_this_machine_is_seen_at_once(study, url):
 
 def test_a_live_process_of_this_machine_is_not_taken_for_dead():
     assert not Lease.mine().holder_is_dead()
+
+
+class _Clock:
+    def __init__(self, monkeypatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("besom.sweep.lease.time.monotonic", lambda: self.now)
+
+    def looks(self, watch: Watch, lease: Lease, *gaps_s: float) -> list[bool]:
+        """Whether the holder was taken for dead, after each gap."""
+        found = []
+        for gap_s in gaps_s:
+            self.now += gap_s
+            found.append(watch.stopped("trial 0", lease))
+        return found
+
+
+def _elsewhere() -> Lease:
+    return Lease("another machine", pid=1, started=0.0)
+
+
+def test_a_holder_elsewhere_that_is_silent_for_a_lease_is_taken_for_dead(monkeypatch):
+    clock, watch = _Clock(monkeypatch), Watch(lease_s=30)
+
+    assert clock.looks(watch, _elsewhere(), 0, 7, 7, 7, 7, 7) == [False] * 5 + [True]
+
+
+def test_that_nobody_could_look_for_an_hour_is_no_silence_of_the_holder(monkeypatch):
+    """The storage was away: the holder, too, could not have been heard."""
+    clock, watch = _Clock(monkeypatch), Watch(lease_s=30)
+    lease = _elsewhere()
+
+    assert clock.looks(watch, lease, 0, 7, 7, 3600) == [False] * 4
+    assert clock.looks(watch, lease.renewed(), 1, 7, 7, 3600) == [False] * 4
+
+
+def test_who_looks_seldom_finds_the_dead_too(monkeypatch):
+    """A worker looks between its trials."""
+    clock, watch = _Clock(monkeypatch), Watch(lease_s=30)
+
+    assert clock.looks(watch, _elsewhere(), *[600] * 5) == [False] * 4 + [True]
 
 
 # ── what another connection sees ──────────────────────────────────────────────────────────────────────────────────────
@@ -488,7 +528,7 @@ def test_a_storage_of_no_known_kind_is_refused(tmp_path):
 
 
 def test_a_refused_storage_does_not_show_its_password(tmp_path):
-    with pytest.raises(InputError, match="cannot be opened") as refused:
+    with pytest.raises(InputError, match=r"kept in SQLite \(.*\) or PostgreSQL") as refused:
         Study.create("nosuchdb://me:secret@host/optuna", "digits", after("maximize"), tmp_path, SPACE)
 
     assert "secret" not in str(refused.value)

@@ -1,0 +1,112 @@
+"""`besom doctor`: what a crash has left of a sweep, found and mended.
+
+What must hold when nobody sweeps: every attempt has one end, nothing is RUNNING, no more trials than were asked for,
+no process left, each trial one run in MLflow, with its end and every value in its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+
+import optuna
+import psutil
+from optuna.trial import TrialState
+
+from besom.errors import InputError, near
+from besom.locks import masked, sqlite_file
+from besom.sweep.lease import Watch
+from besom.sweep.record import Fault, faults
+from besom.sweep.storage import open_storage
+from besom.sweep.study import FOLDER, N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
+from besom.tracking import Store
+
+MAX_RETRIES = 1_000_000  # a trial that lost its worker is given back, whatever it has spent: the sweep decides
+
+
+def examine(url: str, name: str | None, tracking_uri: str | None, *, mend: bool) -> bool:
+    """Print what is wrong, and what was done about it; whether all is well now.
+
+    Raises:
+        InputError: no such storage or study.
+    """
+    well = True
+    for study in _studies(url, name):
+        found = list(_findings(study, tracking_uri))
+        for fault in found:
+            if mend and fault.mend:
+                fault.mend()
+            print(f"{study.name}: {fault.what}{': mended' if mend and fault.mend else ''}")
+        left = list(_findings(study, tracking_uri)) if mend and found else found
+        well = well and not left
+        print(f"{study.name}: {_state(study)}{'' if left else '; all is well'}")
+        if left and not mend:
+            print(f"mend it with: besom doctor {study.name} --mend")
+    return well
+
+
+def _studies(url: str, name: str | None) -> list[Study]:
+    if (path := sqlite_file(url)) and not path.exists():
+        raise InputError(f"there is no {path}: nothing has been swept here; or name another: --storage URL")
+    storage = open_storage(url)
+    there = {summary.study_name for summary in optuna.get_all_study_summaries(storage) if FOLDER in summary.user_attrs}
+    if name and name not in there:
+        raise InputError(f"no study {name!r} in {masked(url)}{near(name, there)}")
+    return [Study(url, one) for one in sorted(there) if name in (None, one)]
+
+
+def _state(study: Study) -> str:
+    counts, asked = study.counts(), study.recall(N_TRIALS)
+    ended = f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
+    open_ = f"; {asked - counts.finished} still to go, with the same command" if counts.finished < asked else ""
+    return f"{counts.finished} of {asked} trials: {ended}{open_}"
+
+
+def _findings(study: Study, tracking_uri: str | None) -> Iterator[Fault]:
+    _refuse_while_somebody_works(study)
+    yield from _of_the_study(study)
+    yield from _processes(study)
+    uri, parent = tracking_uri or study.recall(TRACKING), study.recall(PARENT_RUN)
+    if uri and parent:
+        store = Store(uri, "")
+        yield from faults(study, store, parent, thorough=True)
+        if store.client.get_run(parent).info.status == "RUNNING":
+            yield Fault("the study's run is RUNNING", partial(store.client.set_terminated, parent, "KILLED"))
+
+
+def _refuse_while_somebody_works(study: Study) -> None:
+    """Of a holder on another machine nothing can be known from here."""
+    holders = {"the sweep": study.supervisor()} | {
+        f"trial {trial.number}": held_by(trial) for trial in study.trials((TrialState.RUNNING,))
+    }
+    for what, lease in holders.items():
+        if lease and not lease.holder_is_dead():
+            raise InputError(
+                f"study {study.name!r}: {what} is in the hands of process {lease.pid} on {lease.host}: ask again when "
+                "it has ended; if that machine is gone, the sweep's own command gives back what it held"
+            )
+
+
+def _of_the_study(study: Study) -> Iterator[Fault]:
+    counts, asked = study.counts(), study.recall(N_TRIALS)
+    if counts.finished > asked:
+        yield Fault(f"{counts.finished} trials have ended, but {asked} were asked for")
+    if study.supervisor():
+        yield Fault("its supervisor died", study.forget_supervisor)
+    for trial in study.trials():
+        if trial.state == TrialState.RUNNING:
+            yield Fault(f"trial {trial.number} is RUNNING, but its worker is gone", partial(_give_back, study))
+
+
+def _give_back(study: Study) -> None:
+    watch = Watch(0)
+    for _ in range(2):  # a beat is compared with an earlier look
+        study.reap(watch, MAX_RETRIES)
+
+
+def _processes(study: Study) -> Iterator[Fault]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(SWEPT) == study.identity and process.status() != psutil.STATUS_ZOMBIE:
+                yield Fault(f"process {process.pid} is left of it: {' '.join(process.cmdline())[:80]}", process.kill)

@@ -1,0 +1,125 @@
+"""What MLflow has of a study's trials, held against the study and the trials' own logs; what is missing is sent again.
+
+A killed worker may have told the study of a trial's end, and not MLflow. The trial's log has all it had to say.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial, TrialState
+
+from besom.sweep.study import FORKED, KIND, REASON, RUN, TRIAL, Study
+from besom.tracking import Recorder, Store
+from besom.tracking.log import read
+from besom.tracking.recorder import Status
+from besom.tracking.store import as_key
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+# of a trial's state in the study, the status of its run and its `besom.outcome`
+ENDED: dict[TrialState, tuple[Status, str]] = {
+    TrialState.COMPLETE: ("FINISHED", "complete"),
+    TrialState.PRUNED: ("KILLED", "pruned"),
+    TrialState.FAIL: ("FAILED", "failed"),
+    TrialState.WAITING: ("KILLED", "requeued"),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something a crash has left."""
+
+    what: str
+    mend: Callable[[], object] | None = None  # None: nobody can
+
+
+def faults(study: Study, store: Store, parent: str, *, thorough: bool = False) -> Iterator[Fault]:
+    """Of the runs of trials that no worker holds; `thorough`: every value in every trial's log is looked for."""
+    runs = _children(store, parent)
+    for trial in study.trials():
+        if trial.state in ENDED and FORKED not in trial.user_attrs:
+            yield from _faults_of(study, store, parent, trial, runs[trial.number], thorough)
+
+
+def _faults_of(
+    study: Study, store: Store, parent: str, trial: FrozenTrial, runs: list[Run], thorough: bool
+) -> Iterator[Fault]:
+    # an attempt that was killed early made a run that the trial does not know
+    known = trial.user_attrs.get(RUN) or next((run.info.run_id for run in runs), None)
+    own = next((run for run in runs if run.info.run_id == known), None)
+    for run in runs:
+        if run is not own:
+            yield Fault(
+                f"trial {trial.number} has a second run in MLflow, {run.info.run_id}",
+                partial(store.client.delete_run, run.info.run_id),
+            )
+    if what := _fault(study, store, trial, own, thorough):
+        yield Fault(what, partial(_record_again, study, store, parent, trial, known))
+
+
+def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, run_id: str | None) -> None:
+    """Send a trial's whole log: what MLflow has already, it takes for what it has."""
+    status, outcome = ENDED[trial.state]
+    tags = {"besom.study": study.name, TRIAL: str(trial.number)}
+    recorder = Recorder(store, _log_of(study, trial), name=str(trial.number), tags=tags, parent=parent, run_id=run_id)
+    recorder.start()
+    kind, reason = (trial.user_attrs.get(key, "") for key in (KIND, REASON))
+    recorder.finish(status, f"{kind}: {reason}" if kind else reason, outcome)
+
+
+def _log_of(study: Study, trial: FrozenTrial) -> Path:
+    return study.folder / str(trial.number) / "run.jsonl"
+
+
+def _children(store: Store, parent: str) -> dict[int, list[Run]]:
+    """By the number of their trial."""
+    found: dict[int, list[Run]] = defaultdict(list)  # the oldest first
+    experiment = store.client.get_run(parent).info.experiment_id
+    asked, order, token = f"tags.`mlflow.parentRunId` = '{parent}'", ["attributes.start_time"], None
+    while True:
+        page = store.client.search_runs([experiment], asked, order_by=order, page_token=token)
+        for run in page:
+            found[int(run.data.tags.get(TRIAL, -1))].append(run)
+        if not (token := page.token):
+            return found
+
+
+def _fault(study: Study, store: Store, trial: FrozenTrial, run: Run | None, thorough: bool) -> str | None:
+    status, _ = ENDED[trial.state]
+    if run is None:
+        began = trial.state != TrialState.WAITING or _log_of(study, trial).exists()
+        return f"trial {trial.number} has no run in MLflow" if began else None
+    if run.info.status != status:
+        return f"trial {trial.number} is {trial.state.name} in the study, its run is {run.info.status}"
+    recorded = [value for key, value in run.data.metrics.items() if key.startswith("objective")]
+    if trial.state == TrialState.COMPLETE and sorted(recorded) != sorted(map(_as_mlflow_has_it, trial.values)):
+        return f"trial {trial.number}: its objective is not in MLflow"
+    if thorough and (missing := _missing(store, run, _log_of(study, trial))):
+        return f"trial {trial.number}: {missing} values of its log are not in MLflow"
+    return None
+
+
+def _missing(store: Store, run: Run, log: Path) -> int:
+    said: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for entry, _ in read(log):
+        if entry["kind"] == "metrics":
+            for key in entry["values"]:
+                said[as_key(key)].add((entry["step"], entry["t"]))
+    kept = {
+        key: {(metric.step, metric.timestamp) for metric in store.client.get_metric_history(run.info.run_id, key)}
+        for key in said
+    }
+    return sum(len(points - kept[key]) for key, points in said.items())
+
+
+def _as_mlflow_has_it(value: float) -> float:
+    """Infinity as the largest number there is."""
+    return max(-sys.float_info.max, min(sys.float_info.max, value))

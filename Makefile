@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test check lint clean constraints
+.PHONY: sweep test chaos check lint clean constraints
 
 ## the digits sweep: 20 trials, about a minute on two cores
 sweep: .venv/installed
@@ -11,6 +11,10 @@ sweep: .venv/installed
 ## all tests
 test: .venv/installed-dev
 	$(BIN)/pytest -n 2
+
+## 50 kills at random moments, in one sweep that goes on; about ten minutes
+chaos: .venv/installed-dev
+	BESOM_CHAOS_KILLS=50 $(BIN)/pytest -s tests/integration/test_chaos.py
 
 ## everything CI checks
 check: lint test

@@ -121,6 +121,22 @@ def test_a_trial_of_isolation_none_can_be_pruned_and_fail(shell: Shell) -> None:
     }
 
 
+def test_a_task_function_that_cannot_travel_is_refused_and_may_run_in_place(shell: Shell) -> None:
+    shell.write(
+        "app.py",
+        APP.replace("import os\n", "import os, threading\nLOCK = threading.Lock()\n", 1).replace(
+            "    print(", "    with LOCK: print(", 1
+        ),
+    )
+    words = (sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(0,1)", "hydra.sweeper.n_trials=1")
+    done = shell.run(*words)
+    assert done.returncode == 2
+    assert "the task function main cannot be sent to a worker's process: cannot pickle '_thread.lock'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (shell.folder / "optuna.db").exists()
+    assert shell.run(*words, "hydra.sweeper.isolation=none").returncode == 0
+
+
 def test_what_isolation_none_cannot_do_is_refused(shell: Shell) -> None:
     for words in (["hydra.sweeper.n_jobs=2"], ["hydra.sweeper.trial_timeout=5"]):
         done = sweep(shell, "hydra.sweeper.isolation=none", *words)

@@ -5,10 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import cloudpickle
 from hydra.core.singleton import Singleton
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+from besom.errors import InputError
+
+
+def refuse_homebound(task: TaskFunction) -> None:
+    """Raises InputError: the task function cannot be sent to another process."""
+    try:
+        cloudpickle.dumps(task)
+    except Exception as error:  # whatever an object says that is asked to be pickled
+        name = getattr(task, "__name__", repr(task))
+        raise InputError(
+            f"the task function {name} cannot be sent to a worker's process: {error}; make what it refers to inside "
+            "the function, or in a module that it imports, or run one trial at a time here: "
+            "hydra.sweeper.isolation=none"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from besom.errors import InputError, RunError
 from besom.locks import masked
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS, App
+from besom.sweep.job import refuse_homebound
 from besom.sweep.lease import Watch
 from besom.sweep.plan import Plan
 from besom.sweep.progress import Progress, progress
@@ -54,6 +55,8 @@ def supervise(sweep: Sweep) -> None:
         RunError: workers die again and again, or no trial has completed.
     """
     plan = sweep.plan
+    if plan.isolation == "process":
+        refuse_homebound(sweep.app.task)
     rehearse(plan.space, sweep.app.context, sweep.app.config)
     check(plan.sampler, plan.space, plan.pruner, len(plan.objectives))
     make_terminator(plan.rules.terminator)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test chaos check lint clean constraints
+.PHONY: sweep test chaos bench check lint clean constraints
 
 ## the digits sweep: 20 trials, about a minute on two cores
 sweep: .venv/installed
@@ -15,6 +15,10 @@ test: .venv/installed-dev
 ## 50 kills at random moments, in one sweep that goes on; about ten minutes
 chaos: .venv/installed-dev
 	BESOM_CHAOS_KILLS=50 $(BIN)/pytest -s tests/integration/test_chaos.py
+
+## the benchmarks' tables
+bench: .venv/installed-dev
+	for benchmark in trial_overhead uneven_trials ask_tell; do $(BIN)/python benchmarks/$$benchmark.py; echo; done
 
 ## everything CI checks
 check: lint test

@@ -22,6 +22,7 @@ from besom.sweep.storage import open_storage
 from besom.sweep.study import FOLDER, N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
 from besom.tracking import Store
 
+ROUNDS = 3
 MAX_RETRIES = 1_000_000  # a trial that lost its worker is given back, whatever it has spent: the sweep decides
 
 
@@ -33,17 +34,27 @@ def examine(url: str, name: str | None, tracking_uri: str | None, *, mend: bool)
     """
     well = True
     for study in _studies(url, name):
-        found = list(_findings(study, tracking_uri))
-        for fault in found:
-            if mend and fault.mend:
-                fault.mend()
-            print(f"{study.name}: {fault.what}{': mended' if mend and fault.mend else ''}")
-        left = list(_findings(study, tracking_uri)) if mend and found else found
+        left = _mended(study, tracking_uri) if mend else list(_findings(study, tracking_uri))
+        for fault in left:
+            print(f"{study.name}: {fault.what}")
         well = well and not left
         print(f"{study.name}: {_state(study)}{'' if left else '; all is well'}")
         if left and not mend:
             print(f"mend it with: besom doctor {study.name} --mend")
     return well
+
+
+def _mended(study: Study, tracking_uri: str | None) -> list[Fault]:
+    """What is left after mending. That may show more: a trial given back, and then its run in MLflow."""
+    for _ in range(ROUNDS):
+        left = list(_findings(study, tracking_uri))
+        for fault in left:
+            if fault.mend:
+                fault.mend()
+                print(f"{study.name}: {fault.what}: mended")
+        if not any(fault.mend for fault in left):
+            break
+    return list(_findings(study, tracking_uri))
 
 
 def _studies(url: str, name: str | None) -> list[Study]:

@@ -61,6 +61,8 @@ def _faults_of(
                 f"trial {trial.number} has a second run in MLflow, {run.info.run_id}",
                 partial(store.client.delete_run, run.info.run_id),
             )
+    if known and own is None:  # its user has deleted it
+        return
     if what := _fault(study, store, trial, own, thorough):
         yield Fault(what, partial(_record_again, study, store, parent, trial, known))
 

@@ -47,7 +47,7 @@ if __name__ == "__main__":
     main()
 """
 LEASE_S = 2.0
-BASE = ("hydra/sweeper=besom", f"hydra.sweeper.lease={LEASE_S}", "+x=interval(0,1)")
+BASE = ("hydra/sweeper=besom", f"hydra.sweeper.lease={LEASE_S}", "hydra.sweeper.n_jobs=1", "+x=interval(0,1)")
 
 
 class Sweep:

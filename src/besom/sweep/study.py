@@ -41,8 +41,8 @@ FOLDER, PARENT_RUN, STOP, SPACE, SUPERVISOR = (
     "besom.space",
     "besom.supervisor",
 )
-# and of its last sweep: its budget, and where it was recorded
-N_TRIALS, TRACKING = "besom.n_trials", "besom.tracking_uri"
+# and of its last sweep: its budget, its last moment, where it was recorded, how it was started
+N_TRIALS, DEADLINE, TRACKING, COMMAND = "besom.n_trials", "besom.deadline", "besom.tracking_uri", "besom.command"
 # user attributes of a trial
 RUN, LEASE, BEAT, ENDS, KIND, REASON = (
     "besom.run",

@@ -22,6 +22,7 @@ from servers import PASSWORD, Server, free_port, serving
 from sqlalchemy import Connection, text
 
 from besom.sweep.lease import Watch
+from besom.sweep.objective import objectives
 from besom.sweep.storage import ServerLost, alone, open_storage
 from besom.sweep.study import ENDS, Study
 from sweeps import Sweep, assert_whole, study
@@ -126,14 +127,11 @@ def test_of_two_supervisors_at_once_the_second_is_told_of_the_first(shell: Shell
 
 
 # ── the server goes away ──────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_trials_run_on_while_the_server_is_restarted(
-    shell: Shell, server: Server, storage: str, mode: Literal["fast", "immediate"]
-) -> None:
+def test_trials_run_on_while_the_server_is_restarted(shell: Shell, server: Server, storage: str) -> None:
     sweep = Sweep(shell, on(storage), LONG, "+how=until told", "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=6")
     for number in range(3):
         sweep.wait_for_attempt(number)
-    server.restart(mode)
+    server.restart()
     (shell.folder / "go").touch()
     code, said = sweep.end()
     assert code == 0, said
@@ -193,21 +191,6 @@ def test_a_server_that_is_away_for_longer_than_a_lease_costs_no_trial_a_retry(
     assert [trial.user_attrs["besom.ends"] for trial in study(shell, storage).trials] == [["interrupted"]] * 2
 
 
-def test_a_server_in_use_that_lets_go_of_all_connections_is_asked_again(
-    shell: Shell, server: Server, storage: str
-) -> None:
-    """As an administrator, a pooler or a firewall does it."""
-    sweep = Sweep(shell, on(storage), LONG, "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=24")
-    for number in range(0, 20, 2):
-        sweep.wait_for_attempt(number)
-        server.disconnect_all()
-    code, said = sweep.end()
-    assert code == 0, said
-    assert "anew" not in said
-    assert_whole(shell, 24, storage)
-    assert [len(sweep.trial_pids(number)) for number in range(24)] == [1] * 24
-
-
 TRIALS, WORKERS = 100, 4
 
 
@@ -219,7 +202,7 @@ def _pull(url: str, ended: SimpleQueue[int]) -> None:
         study.reap(watch, max_retries=0)
         if claim := study.claim(TRIALS, lambda _: RandomSampler(), NopPruner()):
             claim.trial.report(claim.trial.suggest_float("x", 0, 1), step=0)
-            study.complete(claim, float(claim.number))
+            study.complete(claim, [float(claim.number)])
             ended.put(claim.number)
 
 
@@ -228,7 +211,7 @@ def test_workers_cut_off_at_any_moment_end_each_trial_once(
     shell: Shell, server: Server, storage: str, crash: bool, every: int
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    maker = context.Process(target=Study.create, args=(storage, "app", "maximize", shell.folder, {}))
+    maker = context.Process(target=Study.create, args=(storage, "app", objectives("maximize", "x"), shell.folder, {}))
     maker.start()
     maker.join()
     ended: SimpleQueue[int] = context.SimpleQueue()

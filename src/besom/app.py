@@ -19,6 +19,7 @@ from besom.config import load
 from besom.errors import BesomError, InputError
 from besom.settings import Settings
 from besom.tracking.store import check_uri
+from besom.trial import in_sweep
 
 INTERRUPTED = 130
 
@@ -53,7 +54,10 @@ class Check(Callback):
     """Hydra calls it with the composed config, before it makes the output folder; a sweep, with each end of it."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._check_or_refuse(config)
+        if (
+            not in_sweep()
+        ):  # a DDP trial's other processes come here too: checked before trial 0; MLflow may be away now
+            self._check_or_refuse(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._check_or_refuse(config)

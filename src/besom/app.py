@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from besom.composition import as_input_error
 from besom.config import load
 from besom.errors import BesomError, InputError
+from besom.hydra_versions import expect_any_target
 from besom.settings import Settings
 from besom.tracking.store import check_uri
 from besom.trial import in_sweep
@@ -29,6 +30,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     asked_for_traces = "HYDRA_FULL_ERROR" in os.environ
     # Hydra's own handler prints and exits 1 whatever went wrong; with this set it hands the exception on
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    expect_any_target()
     try:
         main()
     except KeyboardInterrupt:

@@ -41,7 +41,7 @@ class App:
         """The config of one trial, as `app overrides` would compose it."""
         config = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
+            config.hydra.job.id, config.hydra.job.num = str(number), number
             config.hydra.job.chdir = False
             config.hydra.run.dir = str(folder)  # where Lightning's DDP sends the other ranks
             config.hydra.sweep.dir, config.hydra.sweep.subdir = str(folder.parent), folder.name

@@ -17,8 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from besom.composition import as_input_error
 from besom.config import load
 from besom.errors import BesomError, InputError
+from besom.hydra_versions import expect_any_target
 from besom.settings import Settings
 from besom.tracking.store import check_uri
+from besom.trial import in_sweep
 
 INTERRUPTED = 130
 
@@ -28,6 +30,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     asked_for_traces = "HYDRA_FULL_ERROR" in os.environ
     # Hydra's own handler prints and exits 1 whatever went wrong; with this set it hands the exception on
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    expect_any_target()
     try:
         main()
     except KeyboardInterrupt:
@@ -53,7 +56,10 @@ class Check(Callback):
     """Hydra calls it with the composed config, before it makes the output folder; a sweep, with each end of it."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._check_or_refuse(config)
+        if (
+            not in_sweep()
+        ):  # a DDP trial's other processes come here too: checked before trial 0; MLflow may be away now
+            self._check_or_refuse(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._check_or_refuse(config)

@@ -50,8 +50,7 @@ class Objective(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = self._latest(trainer)
         self._by_epoch[trainer.current_epoch] = value
-        if trainer.is_global_zero:
-            trial.report(value, trainer.current_epoch)
+        trial.report(value, trainer.current_epoch)
 
     def _latest(self, trainer: pl.Trainer) -> float:
         metric, logged = self._objective.metric, trainer.callback_metrics

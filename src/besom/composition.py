@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.config import shipped
 from besom.errors import InputError, near
+from besom.hydra_versions import VERSION_BASE
 
 
 def as_input_error(error: Exception) -> InputError | None:
@@ -61,7 +62,7 @@ def _refused_override(error: ConfigCompositionException) -> str:
 def _known_keys(without: str) -> Iterator[str]:
     """Groups and dotted keys of the config that the command line would give, had it not named `without`."""
     overrides = [word for word in sys.argv[1:] if "=" in word and not word.startswith(("-", without))]
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+    with initialize_config_dir(str(shipped("conf")), **VERSION_BASE):
         try:
             cfg = compose("train", overrides, return_hydra_config=True)
         except HydraException:  # a second mistake beside the one we explain

@@ -26,6 +26,7 @@ from torch.optim import Optimizer
 from besom.callbacks import Begin, Objective
 from besom.data import ImageData, Images
 from besom.errors import InputError, near
+from besom.hydra_versions import expect_any_target
 from besom.model import Classifier
 from besom.settings import Settings, Target
 from besom.tracking.log import RunLog
@@ -235,12 +236,14 @@ def _summary(objective: Objective, tested: dict[str, float]) -> str:
 
 def _quiet() -> None:
     """Lightning's advice that does not hold here, and its advertisements."""
+    expect_any_target()
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for text in (
         "does not have many workers",  # batches are taken as whole tensors: worker processes would only copy them
         "is smaller than the logging interval",  # metrics are logged by epoch
         "It is recommended to use .self.log",  # torchmetrics has summed over the devices already
         "Checkpoint directory .* exists and is not empty",  # a retried attempt goes on in its folder
+        "The `srun` command is available",  # whoever sweeps on Slurm has said so by hydra/launcher
         "isinstance\\(treespec, LeafSpec\\)",  # Lightning calls what torch has deprecated
     ):
         warnings.filterwarnings("ignore", f".*{text}.*")

@@ -17,13 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from besom.app import refuse, run
 from besom.config import load, shipped
 from besom.errors import BesomError
+from besom.hydra_versions import VERSION_BASE
 from besom.locks import masked
 from besom.settings import Settings
 from besom.tracking import Recorder, RunLog, Store
 from besom.trial import in_sweep, preload
 
 
-@hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="train")
+@hydra.main(**VERSION_BASE, config_path=str(shipped("conf")), config_name="train")
 @preload("besom.fit")
 def main(cfg: DictConfig) -> float:
     """One tracked run; returns its objective, so that any Hydra sweeper can use it."""

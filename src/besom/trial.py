@@ -7,6 +7,8 @@ A task function calls `report` and never learns whether a sweep is listening. Th
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +26,8 @@ class Listener(Protocol):
         """Take an intermediate value; True when the trial should stop here."""
 
 
+TRIAL = "BESOM_TRIAL"  # set in a trial's process: what it starts can know whose it is
+
 _listener: Listener | None = None
 
 
@@ -34,28 +38,55 @@ def listen(listener: Listener | None) -> None:
 
 
 def in_sweep() -> bool:
-    """True in a trial's process. The sweep's worker then writes the run to MLflow, nobody else."""
-    return _listener is not None
+    """True in a trial's processes. The sweep's worker then writes the run to MLflow, nobody else."""
+    return _listener is not None or _follows()
+
+
+def _follows() -> bool:
+    """True in a process that DDP has started beside a trial's first one."""
+    return TRIAL in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def report(value: float, step: int) -> None:
     """Report the objective's value so far (higher or lower is better, as the sweep's direction says).
 
     Outside a sweep this does nothing. Steps count from 0 and rise; a value reported twice for one step is kept once.
+    Of a DDP trial's processes the first one's value counts. The others wait for its verdict, so that all stop together.
 
     Raises:
         TrialPruned: the trial should stop; do not catch it.
+        SystemExit: the same, in the other processes of a DDP trial: they end in silence.
         ValueError: the value is not a number that can be compared, or the step is negative.
 
     """
-    if _listener is None:
+    if not in_sweep():
         return
     if step < 0:
         raise ValueError(f"a step counts from 0, but got {step}")
-    if math.isnan(value := float(value)):
-        return  # nothing to compare: the end of the trial says what NaN means for it
-    if _listener.report(value, step):
+    value = float(value)
+    ranks, verdict = _meeting_point(), f"besom/verdict/{step}"
+    if _listener is None:
+        if ranks and ranks.get(verdict) == b"stop":
+            sys.exit(0)
+        return
+    # with NaN there is nothing to compare: the end of the trial says what it means
+    stop = not math.isnan(value) and _listener.report(value, step)
+    if ranks:
+        ranks.set(verdict, b"stop" if stop else b"go on")
+    if stop:
         raise TrialPruned(f"pruned at step {step} with value {value}")
+
+
+def _meeting_point() -> Any:
+    """Where the processes of a DDP trial leave each other notes (torch.distributed.Store); None: there is one process.
+
+    No collective: were it called in the first process alone, as some write it, the others would never come. And torch
+    is not imported here: where there are several processes, the task function has done so.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return distributed.distributed_c10d._get_default_store()
 
 
 def preload(*modules: str) -> Callable[[Task], Task]:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 
 from besom.config import shipped
+from besom.hydra_versions import VERSION_BASE
 
 # a busy machine is no failure
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,7 +27,7 @@ def compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
         monkeypatch.delenv(variable, raising=False)
 
     def compose(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        with initialize_config_dir(str(shipped("conf")), **VERSION_BASE):
             return hydra.compose("train", list(overrides))
 
     return compose

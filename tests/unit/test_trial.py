@@ -45,6 +45,20 @@ def test_once_a_sweep_listens_the_process_is_a_trials():
     assert trial.in_sweep()
 
 
+def test_a_process_that_ddp_starts_in_a_trial_is_the_trials_too(monkeypatch):
+    monkeypatch.setenv(trial.TRIAL, "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+
+    assert trial.in_sweep()
+
+
+def test_a_command_that_a_trial_starts_is_a_run_of_its_own(monkeypatch):
+    monkeypatch.setenv(trial.TRIAL, "1")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+    assert not trial.in_sweep()
+
+
 def test_a_report_reaches_the_sweep():
     sweep = Listening()
     trial.listen(sweep)

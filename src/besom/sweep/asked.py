@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +43,7 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         tracking_uri=absolute(asked["tracking_uri"]) if asked["tracking_uri"] else None,
         experiment=asked["experiment"],
         slots=_slots(asked, app),
-        program=program(),
+        program=str(app.program),
         lease_s=_seconds(asked, "lease") or math.inf,
         deadline=time.time() + timeout if timeout else math.inf,
         trial_timeout_s=_seconds(asked, "trial_timeout"),
@@ -55,15 +54,6 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         forks=_one_of(asked, "resume", "continue", "fork") == "fork",
     )
     return Sweep(plan, enqueue, app)
-
-
-def program() -> str:
-    """The app as a user would start it for one run."""
-    main = sys.modules["__main__"]
-    module = main.__spec__.name if main.__spec__ else None
-    if module == "besom.train":
-        return "besom train"
-    return f"python -m {module}" if module else f"python {sys.argv[0]}"
 
 
 def _slots(asked: Mapping[str, Any], app: App) -> tuple[Slot, ...]:

@@ -17,15 +17,15 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import cloudpickle
 
 from besom import trial
+from besom.sweep import ranks
 from besom.sweep.job import Job
-from besom.sweep.outcome import Outcome, Terms, as_outcome, death, oom_kills
+from besom.sweep.outcome import Outcome, Terms, death, oom_kills
 
 POLL_S = 0.5  # between two looks at whether the sweep is to stop
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
@@ -137,7 +137,7 @@ def _run(job: bytes, pipe: Connection, leash: Connection, leash_s: float, output
     multiprocessing.set_start_method(None, force=True)
     trial.listen(_Worker(pipe))
     asked: Job = cloudpickle.loads(job)
-    pipe.send(replace(asked, task=lambda config: as_outcome(asked.task, config)).run())
+    pipe.send(ranks.run(asked))
 
 
 def _feel(leash: Connection, leash_s: float) -> None:

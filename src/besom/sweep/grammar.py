@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
@@ -129,7 +129,7 @@ def distribution(override: Override, where: str = "") -> BaseDistribution:
     try:
         match sweep:
             case RangeSweep():
-                return _range(sweep)
+                return _range(sweep, list(override.sweep_iterator()))
             case IntervalSweep():
                 return _interval(sweep)
             case _:  # choices, written as choice(...), as a,b,c or as a glob over a group
@@ -148,16 +148,18 @@ def choices(options: Sequence[Value]) -> CategoricalDistribution:
     return CategoricalDistribution(options)
 
 
-def _range(sweep: RangeSweep) -> BaseDistribution:
-    """Hydra's stop is exclusive, Optuna's inclusive."""
-    count = len(list(cast(Any, sweep.range())))
-    if count == 0:
+def _range(sweep: RangeSweep, points: Sequence[Any]) -> BaseDistribution:
+    """Of its points, to which an `int(...)` around it is done. Hydra's stop is exclusive, Optuna's inclusive."""
+    if not points:
         raise ValueError(f"the range from {sweep.start} to {sweep.stop} (exclusive) is empty")
-    start, step = (Decimal(str(number)) for number in (sweep.start, sweep.step))  # 0.9 is 3 x 0.3, but not in binary
-    ends = (start, start + step * (count - 1))
-    if all(isinstance(number, int) for number in (sweep.start, sweep.stop, sweep.step)):
-        return IntDistribution(int(min(ends)), int(max(ends)), step=int(abs(step)))
-    return FloatDistribution(float(min(ends)), float(max(ends)), step=float(abs(step)))
+    if not all(isinstance(point, int) for point in points):
+        start, step = (Decimal(str(number)) for number in (sweep.start, sweep.step))  # 0.9 is 3 x 0.3; not in binary
+        ends = (start, start + step * (len(points) - 1))
+        return FloatDistribution(float(min(ends)), float(max(ends)), step=float(abs(step)))
+    steps = {after - before for before, after in pairwise(sorted(points))} or {1}
+    if len(steps) > 1 or 0 in steps:
+        raise ValueError(f"whole numbers in uneven steps ({', '.join(map(str, points))}); name them: choice(...)")
+    return IntDistribution(min(points), max(points), step=steps.pop())
 
 
 def _interval(sweep: IntervalSweep) -> BaseDistribution:

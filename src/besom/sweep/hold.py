@@ -17,6 +17,7 @@ from besom.sweep.job import Job
 from besom.sweep.lease import LeaseLost
 from besom.sweep.outcome import Outcome, State, Terms, tail
 from besom.sweep.plan import Plan
+from besom.sweep.program import Program
 from besom.sweep.space import Value, label
 from besom.sweep.study import ENDS, PARENT_RUN, RUN, TRIAL, Claim, Stop, Study
 from besom.tracking import Recorder, RunLog, Store
@@ -34,13 +35,15 @@ class App:
     task: TaskFunction
     context: HydraContext
     config: DictConfig  # as composed for the sweep; a trial's is composed anew
+    program: Program
 
     def compose(self, number: int, overrides: list[str], folder: Path) -> DictConfig:
         """The config of one trial, as `app overrides` would compose it."""
         config = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
+            config.hydra.job.id, config.hydra.job.num = str(number), number
             config.hydra.job.chdir = False
+            config.hydra.run.dir = str(folder)  # where Lightning's DDP sends the other ranks
             config.hydra.sweep.dir, config.hydra.sweep.subdir = str(folder.parent), folder.name
         return config
 
@@ -92,7 +95,7 @@ class Hold:
             config = self._app.compose(number, self._plan.space.overrides(values), folder)
         except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
             return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}"), recorder
-        self._attempt = self._begin(Job(self._app.task, self._app.context, config), folder)
+        self._attempt = self._begin(Job(self._app.task, self._app.context, config, self._app.program), folder)
         outcome = self._attempt.outcome()
         if outcome.state == "complete":
             named = zip(self._plan.objectives, outcome.values, strict=False)

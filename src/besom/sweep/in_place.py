@@ -5,11 +5,12 @@ Nothing guards the worker here: a crash of the trial is a crash of the sweep.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
 
 from besom import trial
+from besom.sweep import ranks
 from besom.sweep.job import Job
-from besom.sweep.outcome import Outcome, Terms, as_outcome
+from besom.sweep.outcome import Outcome, Terms
 
 
 class InPlace:
@@ -25,12 +26,19 @@ class InPlace:
     def outcome(self) -> Outcome:
         trial.listen(_Here(self._terms))
         try:
-            ended: Outcome = replace(self._job, task=lambda config: as_outcome(self._job.task, config)).run()
+            return ranks.run(self._job)
         except _Stopped:
             return Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
         finally:
             trial.listen(None)
-        return ended
+            _part_from_other_ranks()
+
+
+def _part_from_other_ranks() -> None:
+    """Of a trial that Lightning's DDP has run in several processes; the next one meets others."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 class _Stopped(BaseException):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import cloudpickle
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.singleton import Singleton
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from besom.errors import InputError
+from besom.sweep.program import Program
 
 
 def refuse_homebound(task: TaskFunction) -> None:
@@ -34,6 +37,7 @@ class Job:
     task: TaskFunction
     context: HydraContext
     config: DictConfig
+    program: Program | None = None  # None: nothing will start this job's process once more
     singletons: dict[Any, Any] = field(default_factory=Singleton.get_state)
 
     def run(self) -> Any:
@@ -48,3 +52,20 @@ class Job:
             hydra_context=self.context,
         )
         return result.return_value
+
+    def posing(self) -> AbstractContextManager[None]:
+        """Meanwhile this process looks as if its user had started this job alone."""
+        return self.program.posing(self._overrides()) if self.program else nullcontext()
+
+    def _overrides(self) -> list[str]:
+        """Of a single run that is this job once more: in the same folder, whose saved config it leaves alone."""
+        hydra = self.config.hydra
+        return [
+            *(line for line in hydra.overrides.hydra if not line.startswith("hydra.mode=")),
+            *hydra.overrides.task,
+            f"hydra.run.dir={QuotedString(hydra.run.dir, Quote.single).with_quotes()}",
+            "hydra.output_subdir=null",
+            f"hydra.job.chdir={hydra.job.chdir}",
+            f"hydra.job.num={hydra.job.num}",
+            f"hydra.job.id={hydra.job.id}",
+        ]

@@ -80,4 +80,4 @@ def note(study: Study, plan: Plan) -> str:
 
 def command(trial: FrozenTrial, plan: Plan) -> str:
     """What to paste into a shell to train this point again, alone."""
-    return shlex.join([*plan.program.split(), *plan.space.overrides(plan.space.values(trial.params))])
+    return shlex.join([*shlex.split(plan.program), *plan.space.overrides(plan.space.values(trial.params))])

@@ -12,7 +12,6 @@ from decimal import Decimal
 from importlib.util import find_spec
 from typing import Any
 
-from hydra.utils import instantiate
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
@@ -21,6 +20,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from besom.errors import InputError
+from besom.hydra_versions import build
 from besom.sweep.grammar import as_sweep
 from besom.sweep.space import Dimension, Space, Value
 
@@ -219,6 +219,6 @@ def _built(what: str, config: Mapping[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # once for each trial, and the user has chosen it
-            return instantiate(dict(config))
+            return build(config)
     except Exception as error:  # whatever the class makes of its arguments
         raise InputError(f"hydra.sweeper.{what}: {config.get('_target_')}: {error.__cause__ or error}") from error

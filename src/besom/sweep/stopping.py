@@ -9,12 +9,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from hydra.utils import instantiate
 from optuna.exceptions import ExperimentalWarning
 from optuna.terminator import BaseTerminator
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.errors import InputError
+from besom.hydra_versions import build
 from besom.sweep.plan import Rules
 from besom.sweep.study import REASON, Stop, Study
 
@@ -80,7 +80,7 @@ def make_terminator(config: Mapping[str, Any] | None) -> BaseTerminator | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            terminator: BaseTerminator = instantiate(dict(config))
+            terminator: BaseTerminator = build(config)
     except Exception as error:  # whatever the class makes of its arguments
         raise InputError(f"hydra.sweeper.terminator: {config.get('_target_')}: {error.__cause__ or error}") from error
     return terminator

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
@@ -32,6 +32,7 @@ from besom.sweep.study import N_TRIALS, REASON, SWEPT, TRACKING, Stop, Study
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
+from hydra_plugins.besom_launcher.local import LocalLauncher
 
 POLL_S = 0.5  # between two looks at the study while workers run
 MAX_FUTILE = 3  # launches in a row that finish no trial, before the sweep is given up
@@ -221,13 +222,16 @@ def _wait_or_kill(ended: threading.Event, launcher: Launcher, look: _Look) -> No
 def _launcher(sweep: Sweep, study: Study) -> Launcher:
     """The one the user chose, or besom's own `local`; given the worker as its task."""
     config = sweep.app.config.copy()
-    with open_dict(config):
-        if config.hydra.launcher._target_.endswith(".BasicLauncher"):  # Hydra's default runs one job after the other
-            config.hydra.launcher = {"_target_": "hydra_plugins.besom_launcher.local.LocalLauncher"}
+    with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(study.folder)
         config.hydra.job.chdir = False
     # the worker composes each trial's config from the user's own
     worker = Worker(sweep.plan, sweep.app)
+    if config.hydra.launcher._target_.endswith(".BasicLauncher"):  # Hydra's default runs one job after the other
+        # not by way of the config: Hydra 1.4 refuses a job whose launcher is not the sweep's
+        local = LocalLauncher()
+        local.setup(hydra_context=sweep.app.context, task_function=worker, config=config)
+        return local
     return Plugins.instance().instantiate_launcher(hydra_context=sweep.app.context, task_function=worker, config=config)
 
 

@@ -62,7 +62,7 @@ class LocalLauncher(Launcher):
 
         config = self._context.config_loader.load_sweep_config(self._config, overrides)
         with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = index
+            config.hydra.job.id, config.hydra.job.num = str(index), index
         folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "job.log"

@@ -69,10 +69,12 @@ class BesomSweeper(Sweeper):
         from besom.errors import BesomError
         from besom.sweep.asked import as_sweep
         from besom.sweep.hold import App
+        from besom.sweep.program import Program
         from besom.sweep.supervisor import supervise
 
+        app = App(self._task, self._context, self._config, Program.running())
         try:
-            supervise(as_sweep(self._settings, arguments, App(self._task, self._context, self._config)))
+            supervise(as_sweep(self._settings, arguments, app))
         except BesomError as error:
             print(f"besom: {error}", file=sys.stderr)
             sys.exit(error.exit_code)

@@ -11,6 +11,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from besom.errors import InputError
+from besom.hydra_versions import VERSION_BASE
 from besom.sweep.rehearsal import rehearse
 from besom.sweep.space import parse
 
@@ -41,7 +42,7 @@ def _rehearsed(params: dict[str, Any], app: Path) -> list[DictConfig]:
     (app / "config.yaml").write_text("defaults: [{optimizer: sgd}, _self_]\nwidth: 8\n")
     (app / "optimizer" / "sgd.yaml").write_text("lr: 1\nnesterov: false\nmomentum: 0\n")
     (app / "optimizer" / "adam.yaml").write_text("lr: 1\n")
-    with initialize_config_dir(str(app), version_base="1.3"):
+    with initialize_config_dir(str(app), **VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
         callbacks, seen = Callbacks(), Seen()
         callbacks.callbacks = [seen]

@@ -20,6 +20,7 @@ from optuna.storages import RDBStorage, get_storage
 from optuna.trial import Trial, TrialState
 
 from besom.errors import InputError
+from besom.hydra_versions import VERSION_BASE
 from besom.locks import sqlite_lock
 from besom.sweep.samplers import check, make_pruner, make_sampler, size
 from besom.sweep.space import Space, parse
@@ -77,7 +78,7 @@ def test_every_key_and_default_is_optunas_own(group, name):
 
 
 def test_hydra_finds_each_sampler_and_pruner_by_its_name():
-    with initialize(config_path=None, version_base="1.3"):
+    with initialize(config_path=None, **VERSION_BASE):
         for sampler, pruner in zip([*SAMPLERS], [*PRUNERS, "none"], strict=True):
             chosen = ["hydra/sweeper=besom", f"hydra/sweeper/sampler={sampler}", f"hydra/sweeper/pruner={pruner}"]
             sweeper = compose(overrides=chosen, return_hydra_config=True).hydra.sweeper

@@ -54,6 +54,7 @@ def test_a_choice_is_a_category_each(written, choices):
         ("range(10,0,-5)", 5, 10, 5),
         ("range(10,0,-3)", 1, 10, 3),
         ("int(range(1,4))", 1, 3, 1),
+        ("int(range(1.5,4))", 1, 3, 1),
         ("shuffle(range(1,4))", 1, 3, 1),
     ],
 )
@@ -216,6 +217,7 @@ def test_a_group_fixed_at_one_place_is_still_searched_at_another():
         "range(5,1)",
         "range(1,5,-1)",
         "range(0,10,0)",
+        "int(range(0,4,0.75))",
         "glob(*)",
     ],
 )

@@ -1,0 +1,58 @@
+"""The swept app as its user would start it for one run.
+
+People are told it, to paste. And a trial's process, which no command has started, is made to look like it: whatever
+starts a process once more goes by `sys.argv` and `__main__`. Lightning's DDP does, for all ranks but the first.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from typing import Self
+
+from hydra._internal.utils import get_args_parser
+
+
+@dataclass(frozen=True)
+class Program:
+    script: str
+    module: str | None = None  # of `python -m module`
+    options: tuple[str, ...] = ()  # where Hydra finds the config: --config-name other
+
+    @classmethod
+    def running(cls) -> Self:
+        """The Hydra app of this process."""
+        spec = sys.modules["__main__"].__spec__
+        given = vars(get_args_parser().parse_known_args()[0])
+        options = [
+            word
+            for name in ("config_path", "config_name", "config_dir")
+            if given[name] is not None
+            for word in (f"--{name.replace('_', '-')}", given[name])
+        ]
+        return cls(sys.argv[0], spec.name if spec else None, tuple(options))
+
+    def __str__(self) -> str:
+        match self.module:
+            case "besom.train":
+                start = ["besom", "train"]
+            case None:
+                start = ["python", self.script]
+            case module:
+                start = ["python", "-m", module]
+        return shlex.join([*start, *self.options])
+
+    @contextmanager
+    def posing(self, overrides: Sequence[str]) -> Iterator[None]:
+        """Meanwhile this process looks as if it had been started so, with these overrides."""
+        main, before = sys.modules["__main__"], sys.argv
+        spec, main.__spec__ = main.__spec__, ModuleSpec(self.module, loader=None) if self.module else None
+        sys.argv = [self.script, *self.options, *overrides]
+        try:
+            yield
+        finally:
+            main.__spec__, sys.argv = spec, before

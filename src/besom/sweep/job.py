@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -48,3 +51,8 @@ class Job:
             hydra_context=self.context,
         )
         return result.return_value
+
+
+def python_path() -> str:
+    """For the environment of another process: it imports what can be imported here, as the app's own folder."""
+    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

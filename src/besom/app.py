@@ -16,11 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.composition import as_input_error
 from besom.config import load
-from besom.errors import BesomError, InputError
+from besom.errors import INTERRUPTED, BesomError, InputError
 from besom.settings import Settings
 from besom.tracking.store import check_uri
-
-INTERRUPTED = 130
 
 
 def run(main: Callable[[], Any]) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -40,7 +41,11 @@ class Launched:
         write_output_to(str(Path(HydraConfig.get().runtime.output_dir) / "job.log"))
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
-        result = self.worker(config)
+        try:
+            result = self.worker(config)
+        except Exception:
+            traceback.print_exc()  # Hydra carries it to the launcher, without a word here
+            raise
         if self.by.holder_is_dead():
             os._exit(0)  # nobody waits for the result, and joblib's process would stay 5 minutes for another task
         return result
@@ -71,14 +76,21 @@ def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int) -> None:
         _ = job.return_value  # Hydra raises here what was raised there
 
 
+def is_elsewhere(launcher: DictConfig) -> bool:
+    """Whether its workers run on other machines than this one."""
+    name = launcher._target_.rpartition(".")[2]
+    if name == "RayLauncher":
+        return bool(launcher.ray.init.get("address")) or "RAY_ADDRESS" in os.environ
+    return name in ("SlurmLauncher", "RayAWSLauncher")
+
+
 def _make_room(launcher: DictConfig, workers: int) -> None:
-    """`hydra.sweeper.n_jobs` workers at once, where a launcher would start as many as this machine has cores."""
-    if launcher._target_.endswith(".JoblibLauncher"):
-        launcher.n_jobs = max(2, workers)  # joblib runs a single job in this very process
-    if launcher._target_.endswith(".RayLauncher") and not (
-        launcher.ray.init.get("address") or "RAY_ADDRESS" in os.environ
-    ):
-        launcher.ray.init.setdefault("num_cpus", workers)  # of Ray's own making: a task takes one of them
+    """So many workers at once, where a launcher would start as many as this machine has cores."""
+    match launcher._target_.rpartition(".")[2]:
+        case "JoblibLauncher":
+            launcher.n_jobs = max(2, workers)  # joblib runs a single job in this very process
+        case "RayLauncher" if not is_elsewhere(launcher):
+            launcher.ray.init.setdefault("num_cpus", workers)  # Ray's own count: each worker takes one of them
 
 
 class LaunchThread:

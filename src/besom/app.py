@@ -16,13 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.composition import as_input_error
 from besom.config import load
-from besom.errors import BesomError, InputError
+from besom.errors import INTERRUPTED, BesomError, InputError
 from besom.hydra_versions import expect_any_target
 from besom.settings import Settings
 from besom.tracking.store import check_uri
 from besom.trial import in_sweep
-
-INTERRUPTED = 130
 
 
 def run(main: Callable[[], Any]) -> NoReturn:

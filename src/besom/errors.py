@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+INTERRUPTED = 130  # the exit code after Ctrl-C
+
 
 class BesomError(Exception):
     """Base of besom's own errors; its text is all the user sees."""

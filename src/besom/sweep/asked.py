@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 from besom.errors import InputError
 from besom.locks import absolute
 from besom.sweep.hold import App
+from besom.sweep.launch import is_elsewhere
 from besom.sweep.objective import objectives
 from besom.sweep.plan import Plan, Rules
 from besom.sweep.samplers import size
-from besom.sweep.slots import Slot, Wanted, cores, share, visible_gpus
+from besom.sweep.slots import Slot, Wanted, as_given, cores, share, visible_gpus
 from besom.sweep.space import parse
 from besom.sweep.supervisor import Sweep
 
@@ -63,6 +64,8 @@ def _slots(asked: Mapping[str, Any], app: App) -> tuple[Slot, ...]:
         if (wanted.n_jobs or 1) > 1:
             raise InputError(f"hydra.sweeper.isolation=none runs one trial at a time: leave out n_jobs={wanted.n_jobs}")
         wanted = Wanted(1, wanted.threads_per_trial, wanted.trials_per_gpu, wanted.gpus_per_trial)
+    if is_elsewhere(app.config.hydra.launcher):
+        return as_given(wanted)
     return share(wanted, visible_gpus(), cores())
 
 

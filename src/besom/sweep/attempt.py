@@ -33,6 +33,8 @@ GRACE_S = 10.0  # from SIGTERM to SIGKILL
 
 def warm_up(modules: Sequence[str]) -> None:
     """Start the fork server with these modules imported; trials fork from it. Returns at once."""
+    # a trial is told its worker's start method, and would not know that of joblib's processes, "loky"
+    multiprocessing.set_start_method("forkserver", force=True)
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["besom.sweep.attempt", *modules])
     from multiprocessing.forkserver import ensure_running
@@ -130,7 +132,7 @@ class _Worker:
 
 def _run(job: bytes, pipe: Connection, leash: Connection, leash_s: float, output: str) -> None:
     os.setsid()  # so that what it starts can be ended with it
-    _write_output_to(output)
+    write_output_to(output)
     threading.Thread(target=_feel, args=(leash, leash_s), name="besom-leash", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
     # what the task function starts (a DataLoader's workers) should start as it would outside a sweep
@@ -151,7 +153,7 @@ def _feel(leash: Connection, leash_s: float) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _write_output_to(path: str) -> None:
+def write_output_to(path: str) -> None:
     """Python's own streams and those of C libraries alike."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(file, 1)

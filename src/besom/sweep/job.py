@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -69,3 +72,8 @@ class Job:
             f"hydra.job.num={hydra.job.num}",
             f"hydra.job.id={hydra.job.id}",
         ]
+
+
+def python_path() -> str:
+    """For the environment of another process: it imports what can be imported here, as the app's own folder."""
+    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

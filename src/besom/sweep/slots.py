@@ -17,13 +17,14 @@ HIDE_ALL = ""  # as a value of CUDA_VISIBLE_DEVICES
 
 @dataclass(frozen=True)
 class Slot:
-    threads: int  # of one trial, on the CPU
+    threads: int | None = None  # of one trial, on the CPU; None: as many as its worker has cores
     gpus: tuple[str, ...] | None = None  # None: as its worker finds them
 
     def environment(self) -> dict[str, str]:
         """What a trial's libraries read when they wake: torch and the BLAS libraries do so once."""
         threads = dict.fromkeys(
-            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), str(self.threads)
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+            str(self.threads or cores()),
         )
         # by bus, as nvidia-smi counts: CUDA's own order is by speed
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if self.gpus else {}
@@ -59,6 +60,20 @@ def share(wanted: Wanted, gpus: tuple[str, ...], cores: int) -> tuple[Slot, ...]
         # 0: a trial is to see none, where there are some
         return (Slot(_threads(wanted, cores, count), (HIDE_ALL,) if gpus else None),) * count
     return _on_gpus(wanted, gpus, cores)
+
+
+def as_given(wanted: Wanted) -> tuple[Slot, ...]:
+    """For workers on machines that a cluster chooses: each has what it is given there.
+
+    Raises:
+        InputError: GPUs are asked for, which the launcher asks the cluster for.
+    """
+    if asked := [key for key in ("gpus_per_trial", "trials_per_gpu") if getattr(wanted, key) is not None]:
+        raise InputError(
+            f"hydra.sweeper.{asked[0]}={getattr(wanted, asked[0])}: the workers run on a cluster, which the launcher "
+            "asks for GPUs: hydra.launcher.gpus_per_node=1 of submitit, +hydra.launcher.ray.remote.num_gpus=1 of Ray"
+        )
+    return (Slot(wanted.threads_per_trial),) * (wanted.n_jobs or 1)
 
 
 def _on_gpus(wanted: Wanted, gpus: tuple[str, ...], cores: int) -> tuple[Slot, ...]:

@@ -365,8 +365,8 @@ class Study:
 
     def _refuse_second_supervisor(self, watch: Watch) -> None:
         """Of one on another machine only its beat tells whether it lives: that takes up to a lease."""
-        first = Lease.from_attr(self.recall(SUPERVISOR))
-        while (other := Lease.from_attr(self.recall(SUPERVISOR))) and not watch.stopped(SUPERVISOR, other):
+        first = self.supervisor()
+        while (other := self.supervisor()) and not watch.stopped(SUPERVISOR, other):
             if other.is_here() or other != first:
                 raise InputError(
                     f"study {self.name!r} is being swept by process {other.pid} on {other.host}: wait for it, stop it "

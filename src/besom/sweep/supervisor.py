@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
@@ -20,6 +20,7 @@ from besom.locks import masked
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS, App
 from besom.sweep.job import refuse_homebound
+from besom.sweep.launch import LaunchThread, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
 from besom.sweep.plan import Plan
 from besom.sweep.progress import Progress, progress
@@ -32,9 +33,9 @@ from besom.sweep.study import N_TRIALS, REASON, SWEPT, TRACKING, Stop, Study
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
-from hydra_plugins.besom_launcher.local import LocalLauncher
 
 POLL_S = 0.5  # between two looks at the study while workers run
+PATIENCE_S = 60.0  # for workers to end, once they have nothing left to do
 MAX_FUTILE = 3  # launches in a row that finish no trial, before the sweep is given up
 
 
@@ -75,6 +76,7 @@ def supervise(sweep: Sweep) -> None:
 
 def _study(sweep: Sweep) -> Study:
     plan, folder = sweep.plan, _folder(sweep.app.config)
+    make_launcher(sweep.app, Worker(plan, sweep.app), folder, len(plan.slots))  # one not installed refuses here
     known = [plan.space.known_point(point) for point in sweep.enqueue]
 
     def create(name: str, adopted: Sequence[FrozenTrial] = ()) -> Study:
@@ -142,12 +144,16 @@ class _Look:
         if stop := self.judge.verdict():
             self.study.request_stop(stop)
 
+    def nothing_to_do(self) -> bool:
+        """No trial runs, and none is to be begun."""
+        return not self.study.counts().running and (bool(self.study.stop()) or not self.study.owed(self.plan.n_trials))
+
 
 def _launch_until_done(sweep: Sweep, study: Study, look: _Look) -> None:
     """Workers end when the study is complete; if all have died before that, start new ones."""
-    plan, futile = sweep.plan, 0
+    plan, futile, thread = sweep.plan, 0, LaunchThread()
     while (owed := study.owed(plan.n_trials)) and time.time() < plan.deadline:
-        failure = _work(sweep, study, min(len(plan.slots), owed), look)
+        failure = _work(sweep, study, min(len(plan.slots), owed), look, thread)
         if study.stop():
             return
         futile = futile + 1 if study.owed(plan.n_trials) == owed else 0
@@ -157,17 +163,22 @@ def _launch_until_done(sweep: Sweep, study: Study, look: _Look) -> None:
             look.view.say(f"workers are started anew: {failure}")
 
 
-def _work(sweep: Sweep, study: Study, workers: int, look: _Look) -> BaseException | None:
+def _work(sweep: Sweep, study: Study, workers: int, look: _Look, thread: LaunchThread) -> BaseException | None:
     if sweep.plan.isolation == "none":
         _work_here(sweep, look)
         return None
-    return _launch_and_watch(sweep, study, workers, look)
+    return _launch_and_watch(sweep, study, workers, look, thread)
 
 
 def _work_here(sweep: Sweep, look: _Look) -> None:
     """One worker, in this process and its main thread: a debugger stops the trial, and nothing else."""
     ended = threading.Event()
-    looking = threading.Thread(target=_until, args=(ended, look), name="besom-look", daemon=True)
+
+    def look_on() -> None:
+        while not ended.wait(POLL_S):
+            look()
+
+    looking = threading.Thread(target=look_on, name="besom-look", daemon=True)
     looking.start()
     try:
         Worker(sweep.plan, sweep.app).pull(Asked())
@@ -176,63 +187,39 @@ def _work_here(sweep: Sweep, look: _Look) -> None:
         looking.join()
 
 
-def _launch_and_watch(sweep: Sweep, study: Study, workers: int, look: _Look) -> BaseException | None:
-    """What the launcher raised, if anything; until it returns the supervisor looks after the study."""
-    launcher = _launcher(sweep, study)
-    # one worker a job; each its own folder, and no copy of the config in it
-    jobs = [
-        [*sweep.plan.space.fixed, f"hydra.sweep.subdir=workers/{n}", "hydra.output_subdir=null"] for n in range(workers)
-    ]
-    failure: list[BaseException] = []
-    ended = threading.Event()  # an interrupted Thread.join takes the thread for ended (Python 3.11)
-
-    def launch() -> None:
-        try:
-            launcher.launch(jobs, initial_job_idx=0)
-        except BaseException as error:  # whatever a launcher raises belongs to the main thread
-            failure.append(error)
-        finally:
-            ended.set()
-
-    threading.Thread(target=launch, name="besom-launcher", daemon=True).start()
+def _launch_and_watch(
+    sweep: Sweep, study: Study, workers: int, look: _Look, thread: LaunchThread
+) -> BaseException | None:
+    """What the launcher or a worker raised, if anything; meanwhile the supervisor looks after the study."""
+    launcher = make_launcher(sweep.app, Worker(sweep.plan, sweep.app), study.folder, workers)
+    launched = thread.start(lambda: launch(launcher, sweep.plan.space.fixed, workers))
     try:
-        _until(ended, look)
+        _look_until_ended(launched, look)
     except KeyboardInterrupt:
         look.view.say("stopping: the running trials go back to the queue; Ctrl-C again to kill them")
         study.request_stop(Stop("interrupted"))
-        _wait_or_kill(ended, launcher, look)
+        _end_or_kill(launched, look)
         raise
-    return failure[0] if failure else None
+    return launched.exception() if launched.done() else None
 
 
-def _until(ended: threading.Event, look: _Look) -> None:
-    while not ended.wait(POLL_S):
+def _look_until_ended(launched: Future[None], look: _Look) -> None:
+    """Workers that still wait in a cluster's queue when nothing is left to do are not waited for."""
+    idle_since = math.inf
+    while time.monotonic() - idle_since < PATIENCE_S:
+        if wait([launched], timeout=POLL_S).done:
+            return
         look()
+        idle_since = min(idle_since, time.monotonic()) if look.nothing_to_do() else math.inf
+    look.view.say("some workers have not ended: once they start, they find nothing to do, and end")
 
 
-def _wait_or_kill(ended: threading.Event, launcher: Launcher, look: _Look) -> None:
+def _end_or_kill(launched: Future[None], look: _Look) -> None:
     try:
-        _until(ended, look)
+        _look_until_ended(launched, look)
     except KeyboardInterrupt:
-        if kill := getattr(launcher, "kill", None):
-            kill()
+        kill_all()
         raise
-
-
-def _launcher(sweep: Sweep, study: Study) -> Launcher:
-    """The one the user chose, or besom's own `local`; given the worker as its task."""
-    config = sweep.app.config.copy()
-    with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.sweep.dir = str(study.folder)
-        config.hydra.job.chdir = False
-    # the worker composes each trial's config from the user's own
-    worker = Worker(sweep.plan, sweep.app)
-    if config.hydra.launcher._target_.endswith(".BasicLauncher"):  # Hydra's default runs one job after the other
-        # not by way of the config: Hydra 1.4 refuses a job whose launcher is not the sweep's
-        local = LocalLauncher()
-        local.setup(hydra_context=sweep.app.context, task_function=worker, config=config)
-        return local
-    return Plugins.instance().instantiate_launcher(hydra_context=sweep.app.context, task_function=worker, config=config)
 
 
 def _folder(config: DictConfig) -> Path:

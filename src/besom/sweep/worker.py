@@ -6,8 +6,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -18,7 +20,7 @@ from besom.sweep.hold import App, Hold
 from besom.sweep.lease import Watch
 from besom.sweep.plan import Plan
 from besom.sweep.samplers import make_pruner, make_sampler
-from besom.sweep.study import Study
+from besom.sweep.study import SUPERVISOR, Study
 from besom.tracking import Store
 
 IDLE_S = 0.5  # between two looks for a trial that another worker may have lost
@@ -34,7 +36,7 @@ class Asked:
 
 @dataclass
 class Worker:
-    """The task function of a worker's own Hydra job, so that any Hydra launcher can start it."""
+    """A Hydra job's task function; how launchers start it: `launch.py`."""
 
     plan: Plan
     app: App
@@ -45,25 +47,32 @@ class Worker:
         os.environ.update(slot.environment())  # inherited by the fork server, before torch wakes
         warm_up(getattr(self.app.task, "besom_preload", ()))
         asked = Asked()
-        _on_signals({signal.SIGTERM: asked.to_leave, signal.SIGUSR1: asked.to_leave, signal.SIGHUP: asked.to_finish})
-        return self.pull(asked)
+        leave = dict.fromkeys((signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2), asked.to_leave)
+        put_off = _on_signals({**leave, signal.SIGHUP: asked.to_finish})
+        done = self.pull(asked)
+        for answer in put_off:
+            answer()
+        return done
 
     def pull(self, asked: Asked) -> int:
         plan = self.plan
         study = Study(plan.storage, plan.study_name, wait=True)
         store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
         pruner, watch, done = make_pruner(plan.pruner), Watch(plan.lease_s), 0
+        orphaned = _watch_supervisor(study, watch)
 
         def sampler(trial: int) -> BaseSampler:
             return make_sampler(plan.sampler, plan.space, trial)
 
         def must_leave() -> bool:
+            if orphaned():
+                asked.to_finish.set()
             stop = study.stop()
             return asked.to_leave.is_set() or (stop is not None and stop.at_once)
 
         def goes_on() -> bool:
             told = asked.to_leave.is_set() or asked.to_finish.is_set() or study.stop()
-            return not told and time.time() < plan.deadline
+            return not told and not orphaned() and time.time() < plan.deadline
 
         while goes_on() and study.owed(plan.n_trials):
             study.reap(watch, plan.max_retries)
@@ -75,8 +84,37 @@ class Worker:
         return done
 
 
-def _on_signals(events: Mapping[signal.Signals, threading.Event]) -> None:
-    """SIGTERM, and Slurm's SIGUSR1 before a preemption: give the trial back and end. SIGHUP: no other trial."""
+def _watch_supervisor(study: Study, watch: Watch) -> Callable[[], bool]:
+    """Whether the supervisor of this worker is gone: it begins no other trial then.
+
+    The next supervisor starts workers of its own.
+    """
+    mine = study.supervisor()
+
+    def gone() -> bool:
+        now = study.supervisor()
+        return mine is None or now is None or now.token != mine.token or watch.stopped(SUPERVISOR, now)
+
+    return gone
+
+
+def _on_signals(events: Mapping[signal.Signals, threading.Event]) -> list[Callable[[], object]]:
+    """SIGTERM, and what a cluster sends before a preemption: give the trial back and end. SIGHUP: no other trial.
+
+    What the launcher would have done at once is put off till then, into the list that is returned: at SIGUSR2 submitit
+    puts its job back into the cluster's queue.
+    """
+    put_off: list[Callable[[], object]] = []
+
+    def answer(event: threading.Event, launchers: Any) -> Callable[[int, Any], None]:
+        def handle(sign: int, frame: Any) -> None:
+            event.set()
+            if callable(launchers):
+                put_off.append(partial(launchers, sign, frame))
+
+        return handle
+
     if threading.current_thread() is threading.main_thread():
         for sign, event in events.items():
-            signal.signal(sign, lambda *_, event=event: event.set())
+            signal.signal(sign, answer(event, signal.getsignal(sign)))
+    return put_off

@@ -2,7 +2,6 @@
 
 # no `from __future__ import annotations`: Hydra runs this before it is in sys.modules, where dataclasses would look
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
@@ -47,18 +46,12 @@ class LocalLauncher(Launcher):
         for path, code in zip(logs, codes, strict=True):
             if code != 0:
                 raise RuntimeError(f"a job ended with exit code {code}: {_last_line(path)} (all it said: {path})")
-        return [JobReturn() for _ in codes]
-
-    def kill(self) -> None:
-        """Each job with all it has started."""
-        for process in self._processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+        return [JobReturn(status=JobStatus.COMPLETED) for _ in codes]
 
     def _start(self, overrides: list[str], index: int) -> Path:
         import cloudpickle
 
-        from besom.sweep.job import Job
+        from besom.sweep.job import Job, python_path
 
         config = self._context.config_loader.load_sweep_config(self._config, overrides)
         with open_dict(config):
@@ -73,13 +66,12 @@ class LocalLauncher(Launcher):
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # what can be imported here can be imported there: the app's own folder, the working directory
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+                env={**os.environ, "PYTHONPATH": python_path()},
             )
         self._processes.append(process)
         assert process.stdin is not None
-        process.stdin.write(cloudpickle.dumps(Job(self._task, self._context, config)))
-        process.stdin.flush()  # and left open: the job is hung up when this process is gone
+        with process.stdin:
+            process.stdin.write(cloudpickle.dumps(Job(self._task, self._context, config)))
         return path
 
 

@@ -66,7 +66,7 @@ class BesomSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Exits as besom's commands do: Hydra would exit 1 with a trace whatever went wrong."""
-        from besom.errors import BesomError
+        from besom.errors import INTERRUPTED, BesomError
         from besom.sweep.asked import as_sweep
         from besom.sweep.hold import App
         from besom.sweep.program import Program
@@ -78,3 +78,6 @@ class BesomSweeper(Sweeper):
         except BesomError as error:
             print(f"besom: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            print("besom: interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)

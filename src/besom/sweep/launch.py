@@ -1,0 +1,131 @@
+"""Workers started by any Hydra launcher: besom's own `local`, or joblib, submitit (Slurm) and Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import psutil
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import TaskFunction
+from omegaconf import DictConfig, open_dict, read_write
+
+from besom.sweep.attempt import write_output_to
+from besom.sweep.hold import App
+from besom.sweep.job import python_path
+from besom.sweep.lease import Lease
+from hydra_plugins.besom_launcher.local import LocalLauncher
+
+Launch = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """The task function of a worker's own Hydra job, at home in whatever process a launcher has made for it."""
+
+    worker: TaskFunction
+    by: Lease = field(default_factory=Lease.mine)
+
+    def __call__(self, config: DictConfig) -> Any:
+        # beside the launcher's own record, and not between the lines of the sweep's progress
+        write_output_to(str(Path(HydraConfig.get().runtime.output_dir) / "job.log"))
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
+        try:
+            result = self.worker(config)
+        except Exception:
+            traceback.print_exc()  # Hydra carries it to the launcher, without a word here
+            raise
+        if self.by.holder_is_dead():
+            os._exit(0)  # nobody waits for the result, and joblib's process would stay 5 minutes for another task
+        return result
+
+
+def make_launcher(app: App, worker: TaskFunction, folder: Path, workers: int) -> Launcher:
+    """The one the user chose, or besom's own `local`, for so many workers at once; their folders are made in `folder`.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    config = app.config.copy()
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.sweep.dir = str(folder)
+        config.hydra.job.chdir = False
+        _make_room(config.hydra.launcher, workers)
+    task = Launched(worker)
+    if config.hydra.launcher._target_.endswith(".BasicLauncher"):  # Hydra's default runs one job after the other
+        # not by way of the config: Hydra 1.4 refuses a job whose launcher is not the sweep's
+        local = LocalLauncher()
+        local.setup(hydra_context=app.context, task_function=task, config=config)
+        return local
+    return Plugins.instance().instantiate_launcher(app.context, task, config)
+
+
+def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int) -> None:
+    """Start them, wait for all. Raises what a worker has raised, or the launcher."""
+    os.environ["PYTHONPATH"] = python_path()
+    # one worker a job; each its own folder, and no copy of the config in it
+    jobs = [[*fixed, f"hydra.sweep.subdir=workers/{n}", "hydra.output_subdir=null"] for n in range(workers)]
+    for job in launcher.launch(jobs, initial_job_idx=0):
+        _ = job.return_value  # Hydra raises here what was raised there
+
+
+def is_elsewhere(launcher: DictConfig) -> bool:
+    """Whether its workers run on other machines than this one."""
+    name = launcher._target_.rpartition(".")[2]
+    if name == "RayLauncher":
+        return bool(launcher.ray.init.get("address")) or "RAY_ADDRESS" in os.environ
+    return name in ("SlurmLauncher", "RayAWSLauncher")
+
+
+def _make_room(launcher: DictConfig, workers: int) -> None:
+    """So many workers at once, where a launcher would start as many as this machine has cores."""
+    match launcher._target_.rpartition(".")[2]:
+        case "JoblibLauncher":
+            launcher.n_jobs = max(2, workers)  # joblib runs a single job in this very process
+        case "RayLauncher" if not is_elsewhere(launcher):
+            launcher.ray.init.setdefault("num_cpus", workers)  # Ray's own count: each worker takes one of them
+
+
+class LaunchThread:
+    """Runs one launch after the other, all in one thread: Ray's processes end with the thread that started them.
+
+    It is a daemon: a launcher that waits for a cluster's queue does not keep this process alive.
+    """
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[tuple[Launch, Future[None]]] = SimpleQueue()
+        threading.Thread(target=self._serve, name="besom-launcher", daemon=True).start()
+
+    def start(self, call: Launch) -> Future[None]:
+        future: Future[None] = Future()
+        self._asked.put((call, future))
+        return future
+
+    def _serve(self) -> None:
+        # Ctrl-C in a terminal is sent to all that was started in it; what this thread starts is not to hear it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        while True:
+            call, future = self._asked.get()
+            try:
+                future.set_result(call())
+            except BaseException as error:  # whatever a launcher raises belongs to the main thread
+                future.set_exception(error)
+
+
+def kill_all() -> None:
+    """Whatever this process has started, and what that has started."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()

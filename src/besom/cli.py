@@ -16,6 +16,7 @@ Sweep hyperparameters, with every run recorded.
 
   besom train [override ...]               one tracked run
   besom sweep [NAME|FILE] [override ...]   sweeps/NAME.yaml (default: digits); again = resume
+  besom worker STUDY [override ...]        more slots for a sweep that runs, here or on another machine
   besom doctor [STUDY] [--mend]            what a crash has left; --mend puts it right
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
 
@@ -38,6 +39,8 @@ def main() -> None:
             _sweep(rest)
         case "ui":
             _ui(rest)
+        case "worker":
+            _worker(rest)
         case "doctor":
             _doctor(rest)
         case "-h" | "--help" | "help":
@@ -47,7 +50,7 @@ def main() -> None:
         case _:
             from besom.errors import near
 
-            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'doctor', 'ui'))}")
+            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'worker', 'doctor', 'ui'))}")
 
 
 def _app(arguments: list[str]) -> None:
@@ -77,6 +80,24 @@ def _ui(arguments: list[str]) -> None:
 
     try:
         serve(asked.study, asked.port)
+    except BesomError as error:
+        _refuse(str(error), error.exit_code)
+
+
+def _worker(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="besom worker", description="More slots for a sweep that runs: start it in a folder with the sweep's app."
+    )
+    parser.add_argument("--storage", metavar="URL", help="default: $BESOM_STORAGE, or sqlite:///optuna.db here")
+    parser.add_argument("study")
+    parser.add_argument("override", nargs="*", help="behind those of the sweep: hydra.sweeper.n_jobs=4")
+    asked = parser.parse_args(arguments)
+    from besom.locks import absolute
+    from besom.sweep.joining import start
+
+    url = asked.storage or os.environ.get("BESOM_STORAGE", "sqlite:///optuna.db")
+    try:
+        start(absolute(url), asked.study, asked.override)
     except BesomError as error:
         _refuse(str(error), error.exit_code)
 

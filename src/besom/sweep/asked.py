@@ -11,14 +11,13 @@ from omegaconf import OmegaConf
 
 from besom.errors import InputError
 from besom.locks import absolute
-from besom.sweep.hold import App
+from besom.sweep.job import App
 from besom.sweep.launch import is_elsewhere
 from besom.sweep.objective import objectives
-from besom.sweep.plan import Plan, Rules
+from besom.sweep.plan import Plan, Rules, Sweep
 from besom.sweep.samplers import size
 from besom.sweep.slots import Slot, Wanted, as_given, cores, share, visible_gpus
 from besom.sweep.space import parse
-from besom.sweep.supervisor import Sweep
 
 
 def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sweep:
@@ -54,7 +53,7 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         isolation=_one_of(asked, "isolation", "process", "none"),
         forks=_one_of(asked, "resume", "continue", "fork") == "fork",
     )
-    return Sweep(plan, enqueue, app)
+    return Sweep(plan, app, enqueue)
 
 
 def _slots(asked: Mapping[str, Any], app: App) -> tuple[Slot, ...]:

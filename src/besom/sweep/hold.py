@@ -5,19 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
 
 from besom.sweep.attempt import Attempt
 from besom.sweep.in_place import InPlace
-from besom.sweep.job import Job
+from besom.sweep.job import App, Job
 from besom.sweep.lease import LeaseLost
 from besom.sweep.outcome import Outcome, State, Terms, tail
 from besom.sweep.plan import Plan
-from besom.sweep.program import Program
 from besom.sweep.space import Value, label
 from besom.sweep.study import ENDS, PARENT_RUN, RUN, TRIAL, Claim, Stop, Study
 from besom.tracking import Recorder, RunLog, Store
@@ -26,26 +21,6 @@ from besom.tracking.recorder import Status
 BEATS = 5  # of a holder in the time of one lease
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class App:
-    """The Hydra app that is swept."""
-
-    task: TaskFunction
-    context: HydraContext
-    config: DictConfig  # as composed for the sweep; a trial's is composed anew
-    program: Program
-
-    def compose(self, number: int, overrides: list[str], folder: Path) -> DictConfig:
-        """The config of one trial, as `app overrides` would compose it."""
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            config.hydra.job.id, config.hydra.job.num = str(number), number
-            config.hydra.job.chdir = False
-            config.hydra.run.dir = str(folder)  # where Lightning's DDP sends the other ranks
-            config.hydra.sweep.dir, config.hydra.sweep.subdir = str(folder.parent), folder.name
-        return config
 
 
 class Hold:

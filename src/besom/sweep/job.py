@@ -1,4 +1,4 @@
-"""A Hydra job that can be sent to another process and run there as Hydra would have run it here."""
+"""The Hydra app that is swept. A job of it can be sent to another process and run there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.singleton import Singleton
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from besom.errors import InputError
 from besom.sweep.program import Program
@@ -31,6 +31,26 @@ def refuse_homebound(task: TaskFunction) -> None:
             "the function, or in a module that it imports, or run one trial at a time here: "
             "hydra.sweeper.isolation=none"
         ) from error
+
+
+@dataclass(frozen=True)
+class App:
+    """The Hydra app that is swept."""
+
+    task: TaskFunction
+    context: HydraContext
+    config: DictConfig  # as composed for the sweep; a trial's is composed anew
+    program: Program
+
+    def compose(self, number: int, overrides: list[str], folder: Path) -> DictConfig:
+        """The config of one trial, as `app overrides` would compose it."""
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = str(number), number
+            config.hydra.job.chdir = False
+            config.hydra.run.dir = str(folder)  # where Lightning's DDP sends the other ranks
+            config.hydra.sweep.dir, config.hydra.sweep.subdir = str(folder.parent), folder.name
+        return config
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,31 @@
 """`besom worker`: more slots for a sweep that runs elsewhere.
 
-The study remembers how its sweep was started. A worker starts the app in the same way, told to join: so it composes the
-same trials, from the code and the config that it finds on its own machine.
+The study remembers how its sweep was started. `besom worker` starts the app in the same way, told to join: so it
+composes the same trials, from the code and the config of its own machine.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import signal
+import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, wait
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import optuna
+from hydra.core.override_parser.types import Quote, QuotedString
 
-from besom.errors import InputError, near
+from besom.errors import InputError, RunError, near
 from besom.locks import masked
+from besom.sweep.launch import LaunchThread, ask_to_leave, kill_all, launch, make_launcher
+from besom.sweep.plan import Plan, Sweep
 from besom.sweep.storage import open_storage
-from besom.sweep.study import COMMAND, Study
+from besom.sweep.study import COMMAND, DEADLINE, LOOK_S, N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study
+from besom.sweep.worker import Worker
 
 STORAGE = "BESOM_STORAGE"
 HIDDEN = ":***@"  # where a password was
@@ -43,32 +51,84 @@ class Command:
         study.remember(COMMAND, asdict(self))
 
 
-def join(url: str, name: str, overrides: Sequence[str]) -> None:
-    """Become a worker of a study that is swept; `overrides` come behind those of its sweep. Does not return.
+def start(url: str, name: str, overrides: Sequence[str]) -> None:
+    """Become the app of a study that is swept, told to join; `overrides` come behind those of its sweep.
 
     Raises:
         InputError: there is no such study, nobody sweeps it, or its app is not here.
     """
-    storage = open_storage(url)
-    there = optuna.get_all_study_names(storage)
+    study = _swept(url, name)
+    command = Command(**study.recall(COMMAND))
+    os.environ[STORAGE] = url  # and not on the command line, which anybody may read
+    named = QuotedString(name, Quote.single).with_quotes()
+    where = [f"hydra.sweeper.storage=${{oc.env:{STORAGE}}}", f"hydra.sweeper.study_name={named}"]
+    arguments = [*_without_secrets(command, overrides), *where, "hydra.sweeper.join=true", *overrides]
+    if command.sweeps:
+        os.environ["BESOM_SWEEPS"] = command.sweeps
+    os.chdir(_folder(command))
+    os.execv(sys.executable, [sys.executable, *command.app, *arguments])
+
+
+def join(sweep: Sweep) -> None:
+    """Work for a sweep that runs, in the slots of this machine, until it needs no more.
+
+    Raises:
+        InputError: nobody sweeps the study, or it is another sweep's.
+        KeyboardInterrupt: its trials have been given back.
+        RunError: a worker died.
+    """
+    plan = sweep.plan
+    study = _swept(plan.storage, plan.study_name)
+    # it is there: this compares
+    Study.create(plan.storage, plan.study_name, plan.objectives, study.folder, plan.space.describe())
+    worker = Worker(_as_swept(plan, study), sweep.app)
+    workers = min(len(plan.slots), study.owed(study.recall(N_TRIALS)))
+    launcher = make_launcher(sweep.app, worker, study.folder, workers)
+    where = f"workers/{socket.gethostname()}-{os.getpid()}"
+    print(f"study {study.name}: {workers} more at a time\nCtrl-C gives their trials back", flush=True)
+    os.environ[SWEPT] = study.identity
+    launched = LaunchThread().start(lambda: launch(launcher, plan.space.fixed, workers, where))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    try:
+        _until(launched)
+    except KeyboardInterrupt:
+        ask_to_leave()
+        try:
+            _until(launched)
+        except KeyboardInterrupt:
+            kill_all()
+        raise
+    if failure := launched.exception():
+        raise RunError(f"a worker died: {failure}") from failure
+    print(f"study {study.name} needs no more workers")
+
+
+def _as_swept(plan: Plan, study: Study) -> Plan:
+    """With what the running sweep has said otherwise than its command: the sweep's store, budget and last moment."""
+    uri = study.recall(TRACKING) or plan.tracking_uri
+    return replace(
+        plan,
+        n_trials=study.recall(N_TRIALS),
+        deadline=study.recall(DEADLINE) or math.inf,
+        tracking_uri=uri if study.recall(PARENT_RUN) else None,
+    )
+
+
+def _until(launched: Future[None]) -> None:
+    """In steps: a wait without an end hears no Ctrl-C."""
+    while not launched.done():
+        wait([launched], timeout=LOOK_S)
+
+
+def _swept(url: str, name: str) -> Study:
+    there = optuna.get_all_study_names(open_storage(url))
     if name not in there:
         raise InputError(f"no study {name!r} in {masked(url)}{near(name, there)}")
     study = Study(url, name)
-    if not (known := study.recall(COMMAND)) or study.supervisor() is None:
+    supervisor = study.supervisor()
+    if supervisor is None or supervisor.holder_is_dead() or not study.recall(COMMAND):
         raise InputError(f"study {name!r} is not being swept: start the sweep first, then its workers")
-    command = Command(**known)
-    folder = _folder(command)
-    os.environ[STORAGE] = url  # anybody may read a command line
-    more = [
-        f"hydra.sweeper.storage=${{oc.env:{STORAGE}}}",
-        f"hydra.sweeper.study_name={name}",
-        "hydra.sweeper.join=true",
-    ]
-    arguments = [*_without_secrets(command, overrides), *more, *overrides]
-    if command.sweeps:
-        os.environ["BESOM_SWEEPS"] = command.sweeps
-    os.chdir(folder)
-    os.execv(sys.executable, [sys.executable, *command.app, *arguments])
+    return study
 
 
 def _folder(command: Command) -> Path:

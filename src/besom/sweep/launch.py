@@ -22,8 +22,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from besom.sweep.attempt import write_output_to
-from besom.sweep.hold import App
-from besom.sweep.job import python_path
+from besom.sweep.job import App, python_path
 from besom.sweep.lease import Lease
 from hydra_plugins.besom_launcher.local import LocalLauncher
 
@@ -72,11 +71,11 @@ def make_launcher(app: App, worker: TaskFunction, folder: Path, workers: int) ->
     return Plugins.instance().instantiate_launcher(app.context, task, config)
 
 
-def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int) -> None:
+def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int, where: str = "workers") -> None:
     """Start them, wait for all. Raises what a worker has raised, or the launcher."""
     os.environ["PYTHONPATH"] = python_path()
     # one worker a job; each its own folder, and no copy of the config in it
-    jobs = [[*fixed, f"hydra.sweep.subdir=workers/{n}", "hydra.output_subdir=null"] for n in range(workers)]
+    jobs = [[*fixed, f"hydra.sweep.subdir={where}/{n}", "hydra.output_subdir=null"] for n in range(workers)]
     for job in launcher.launch(jobs, initial_job_idx=0):
         _ = job.return_value  # Hydra raises here what was raised there
 
@@ -122,6 +121,13 @@ class LaunchThread:
                 future.set_result(call())
             except BaseException as error:  # whatever a launcher raises belongs to the main thread
                 future.set_exception(error)
+
+
+def ask_to_leave() -> None:
+    """The workers that this process has started give their trials back."""
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
 
 
 def kill_all() -> None:

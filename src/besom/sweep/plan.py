@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from besom.sweep.job import App
 from besom.sweep.objective import Objective
 from besom.sweep.outcome import Outcome
 from besom.sweep.slots import Slot
-from besom.sweep.space import Space
+from besom.sweep.space import Space, Value
 
 Isolation = Literal["process", "none"]
 
@@ -51,3 +53,12 @@ class Plan:
         if outcome.state != "failed":
             return False
         return outcome.kind == "killed" or bool(set(self.retry_on) & set(outcome.exception))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A plan, and the Hydra app it is about."""
+
+    plan: Plan
+    app: App
+    enqueue: tuple[Mapping[str, Value], ...] = ()  # points to be tried first

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,18 +18,18 @@ from optuna.trial import FrozenTrial
 from besom.errors import InputError, RunError
 from besom.locks import masked
 from besom.sweep.fork import open_or_fork
-from besom.sweep.hold import BEATS, App
+from besom.sweep.hold import BEATS
 from besom.sweep.job import refuse_homebound
+from besom.sweep.joining import Command
 from besom.sweep.launch import LaunchThread, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
-from besom.sweep.plan import Plan
+from besom.sweep.plan import Plan, Sweep
 from besom.sweep.progress import Progress, progress
 from besom.sweep.rehearsal import rehearse
 from besom.sweep.report import close_run, open_run, summary
 from besom.sweep.samplers import check
-from besom.sweep.space import Value
 from besom.sweep.stopping import Judge, make_terminator
-from besom.sweep.study import N_TRIALS, REASON, SWEPT, TRACKING, Stop, Study
+from besom.sweep.study import DEADLINE, N_TRIALS, REASON, SWEPT, TRACKING, Stop, Study
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
@@ -37,15 +37,6 @@ from besom.tracking.recorder import Status
 POLL_S = 0.5  # between two looks at the study while workers run
 PATIENCE_S = 60.0  # for workers to end, once they have nothing left to do
 MAX_FUTILE = 3  # launches in a row that finish no trial, before the sweep is given up
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A sweep as the user asked for it, and the Hydra app it is about."""
-
-    plan: Plan
-    enqueue: tuple[Mapping[str, Value], ...]  # points to be tried first
-    app: App
 
 
 def supervise(sweep: Sweep) -> None:
@@ -90,6 +81,8 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
     os.environ[SWEPT] = study.identity
     study.remember(N_TRIALS, plan.n_trials)
+    study.remember(DEADLINE, None if plan.deadline == math.inf else plan.deadline)
+    Command.mine().remember(study)
     study.remember(TRACKING, plan.tracking_uri if plan.tracking_uri == masked(plan.tracking_uri or "") else None)
     run = open_run(study, store, plan)
     ended: Status = "FAILED"

@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from optuna.samplers import BaseSampler
 
 from besom.sweep.attempt import warm_up
-from besom.sweep.hold import App, Hold
+from besom.sweep.hold import Hold
+from besom.sweep.job import App
 from besom.sweep.lease import Watch
 from besom.sweep.plan import Plan
 from besom.sweep.samplers import make_pruner, make_sampler

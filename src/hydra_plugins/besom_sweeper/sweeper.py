@@ -46,6 +46,7 @@ class BesomSweeperConf:
     gpus_per_trial: int | None = None  # 0: trials see no GPU
     isolation: str = "process"  # none: trials run in this process, for a debugger
     lease: float = 30.0  # seconds without a beat after which a worker is taken for dead
+    join: bool = False  # work for a sweep that runs, instead: what `besom worker` sets
     # the record
     tracking_uri: str | None = "${oc.select:tracking.uri,${oc.env:MLFLOW_TRACKING_URI,'sqlite:///mlflow.db'}}"
     experiment: str = "${oc.select:tracking.experiment,${oc.env:MLFLOW_EXPERIMENT_NAME,besom}}"
@@ -68,13 +69,15 @@ class BesomSweeper(Sweeper):
         """Exits as besom's commands do: Hydra would exit 1 with a trace whatever went wrong."""
         from besom.errors import INTERRUPTED, BesomError
         from besom.sweep.asked import as_sweep
-        from besom.sweep.hold import App
+        from besom.sweep.job import App
+        from besom.sweep.joining import join
         from besom.sweep.program import Program
         from besom.sweep.supervisor import supervise
 
         app = App(self._task, self._context, self._config, Program.running())
         try:
-            supervise(as_sweep(self._settings, arguments, app))
+            sweep = as_sweep(self._settings, arguments, app)
+            join(sweep) if self._settings["join"] else supervise(sweep)
         except BesomError as error:
             print(f"besom: {error}", file=sys.stderr)
             sys.exit(error.exit_code)

@@ -18,6 +18,8 @@ import pytest
 from doors import BESOM, Shell, eventually
 from mlflow.entities import Run
 
+from sweeps import processes_in
+
 # one thread each: the order in which numbers are added up depends on it
 DDP = (
     *("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp"),
@@ -94,19 +96,9 @@ def history(shell: Shell, run: Run, metric: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in shell.client.get_metric_history(run.info.run_id, metric)]
 
 
-def processes_in(folder: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if Path(process.cwd()) == folder and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 def second_rank(shell: Shell) -> psutil.Process:
-    [rank] = [process for process in processes_in(shell.folder) if process.environ().get("LOCAL_RANK") == "1"]
+    processes = map(psutil.Process, processes_in(shell.folder))
+    [rank] = [process for process in processes if process.environ().get("LOCAL_RANK") == "1"]
     return rank
 
 

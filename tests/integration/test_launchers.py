@@ -127,12 +127,7 @@ def test_a_killed_workers_trial_is_tried_again(shell: Shell, launcher: str) -> N
 # submitit's own signal, and the one that many clusters are told to send
 @pytest.mark.parametrize("sign", [signal.SIGUSR2, signal.SIGUSR1])
 def test_a_preempted_submitit_job_gives_its_trial_back_and_is_queued_again(shell: Shell, sign: signal.Signals) -> None:
-    sweep = Sweep(shell, "hydra/launcher=submitit_local", *HELD, "hydra.sweeper.n_trials=2",
-                  "hydra.sweeper.max_retries=0", SUBMITIT_PREEMPT_SIGNAL=sign.name.removeprefix("SIG"))  # fmt: skip
-    sweep.wait_for_attempt(0)
-    sweep.wait_for_attempt(1)
-    for number in (0, 1):
-        worker_of(shell, number).send_signal(sign)
+    sweep = _preempted(shell, sign, SUBMITIT_PREEMPT_SIGNAL=sign.name.removeprefix("SIG"))
     code, said = sweep.end()
     assert code == 0, said
     assert_whole(shell, 2)
@@ -140,7 +135,26 @@ def test_a_preempted_submitit_job_gives_its_trial_back_and_is_queued_again(shell
     records = [path.read_text() for path in shell.folder.glob("multirun/*/*/workers/*/job.log")]
     assert len(records) == 2
     assert all("Requeued job" in record for record in records)
-    assert "workers are started anew" not in said
+
+
+def test_a_terminated_submitit_job_gives_its_trial_back_and_spends_no_retry(shell: Shell) -> None:
+    sweep = _preempted(shell, signal.SIGTERM)
+    code, said = sweep.end()
+    assert code == 0, said
+    assert_whole(shell, 2)
+    assert ends(shell) == [["interrupted"], ["interrupted"]]
+
+
+def _preempted(shell: Shell, sign: signal.Signals, **env: str) -> Sweep:
+    """Two trials and no retry; as Slurm may do it, each process of their jobs is signalled, the trials' own first."""
+    words = ("hydra/launcher=submitit_local", *HELD, "hydra.sweeper.n_trials=2", "hydra.sweeper.max_retries=0")
+    sweep = Sweep(shell, *words, **env)
+    sweep.wait_for_attempt(0)
+    sweep.wait_for_attempt(1)
+    for worker in [worker_of(shell, number) for number in (0, 1)]:
+        for process in (*reversed(worker.children(recursive=True)), worker):
+            process.send_signal(sign)
+    return sweep
 
 
 @every_launcher

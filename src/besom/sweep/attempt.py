@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -29,6 +29,9 @@ from besom.sweep.outcome import Outcome, Terms, death, oom_kills
 
 POLL_S = 0.5  # between two looks at whether the sweep is to stop
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
+# a cluster that takes a machine back may send them to every process of a job; the worker is meant
+TO_WORKER = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+STOPPED = Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
 
 
 def warm_up(modules: Sequence[str]) -> None:
@@ -39,7 +42,22 @@ def warm_up(modules: Sequence[str]) -> None:
     server.set_forkserver_preload(["besom.sweep.attempt", *modules])
     from multiprocessing.forkserver import ensure_running
 
-    ensure_running()
+    with _deaf():
+        ensure_running()
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started meanwhile ignores what is meant for the worker, and so does what that forks."""
+    if threading.current_thread() is not threading.main_thread():  # it has no signals either
+        yield
+        return
+    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in TO_WORKER}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler or signal.SIG_DFL)  # None: one that Python knows nothing of
 
 
 class Attempt:
@@ -83,12 +101,12 @@ class Attempt:
                     self._process.join()
                     return self._death()
                 if isinstance(message, Outcome):
-                    return message
+                    return self._unless_stopped(message)
                 self._answer(self._terms.on_report(*message))
             elif ready:
                 return self._death()
             elif self._terms.should_stop():
-                return Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
+                return STOPPED
         return Outcome("failed", kind="timeout", reason=f"not done after trial_timeout={timeout_s:g} s")
 
     def _is_cut(self) -> bool:
@@ -99,7 +117,13 @@ class Attempt:
         memory_ran_out = oom_kills() > self._oom_kills
         if self._is_cut() and not memory_ran_out:
             return Outcome("interrupted", reason="the trial ended itself: its worker could not renew the lease in time")
-        return death(self._process.exitcode, memory_ran_out=memory_ran_out)
+        if self._process.exitcode == -signal.SIGTERM:  # sent to all: the worker is hearing it too
+            time.sleep(POLL_S)
+        return self._unless_stopped(death(self._process.exitcode, memory_ran_out=memory_ran_out))
+
+    def _unless_stopped(self, outcome: Outcome) -> Outcome:
+        """What fails while everything is being stopped is no failure of the trial's."""
+        return STOPPED if outcome.state == "failed" and self._terms.should_stop() else outcome
 
     def _answer(self, verdict: bool) -> None:
         with contextlib.suppress(OSError):  # the trial died while it waited: the next look at the pipe says how
@@ -135,6 +159,7 @@ def _run(job: bytes, pipe: Connection, leash: Connection, leash_s: float, output
     write_output_to(output)
     threading.Thread(target=_feel, args=(leash, leash_s), name="besom-leash", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with which the worker ends it
     # what the task function starts (a DataLoader's workers) should start as it would outside a sweep
     multiprocessing.set_start_method(None, force=True)
     trial.listen(_Worker(pipe))

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna.samplers import BaseSampler
 
-from besom.sweep.attempt import warm_up
+from besom.sweep.attempt import TO_WORKER, warm_up
 from besom.sweep.hold import Hold
 from besom.sweep.job import App
 from besom.sweep.lease import Watch
@@ -48,8 +48,7 @@ class Worker:
         os.environ.update(slot.environment())  # inherited by the fork server, before torch wakes
         warm_up(getattr(self.app.task, "besom_preload", ()))
         asked = Asked()
-        leave = dict.fromkeys((signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2), asked.to_leave)
-        put_off = _on_signals({**leave, signal.SIGHUP: asked.to_finish})
+        put_off = _on_signals({**dict.fromkeys(TO_WORKER, asked.to_leave), signal.SIGHUP: asked.to_finish})
         done = self.pull(asked)
         for answer in put_off:
             answer()

@@ -31,7 +31,8 @@ def main(cfg):
     if how == "hang" or (how == "hang once" and attempts == 1):
         while True:
             time.sleep(0.05)
-    while how == "until told" and not Path("go").exists():
+    held = how == "until told" or (how == "first until told" and HydraConfig.get().job.num == 0)
+    while held and not Path("go").exists():
         time.sleep(0.05)
     if how == "fail twice" and attempts < 3:
         raise ConnectionError("a server is away")

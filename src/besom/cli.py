@@ -91,7 +91,7 @@ def _worker(arguments: list[str]) -> None:
     parser.add_argument("--storage", metavar="URL", help="default: $BESOM_STORAGE, or sqlite:///optuna.db here")
     parser.add_argument("study")
     parser.add_argument("override", nargs="*", help="behind those of the sweep: hydra.sweeper.n_jobs=4")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)
     from besom.locks import absolute
     from besom.sweep.joining import start
 

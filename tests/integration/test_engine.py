@@ -27,6 +27,13 @@ def test_any_number_of_workers_spends_the_budget_exactly(shell: Shell, workers: 
     assert {trial.state.name for trial in study(shell).trials} == {"COMPLETE"}
 
 
+def ended(shell: Shell) -> list[int]:
+    try:
+        return [trial.number for trial in study(shell).trials if trial.state.is_finished()]
+    except KeyError:  # the storage is there, and the study not yet
+        return []
+
+
 def test_workers_taken_for_dead_too_soon_leave_each_trial_one_run(shell: Shell) -> None:
     """Eight on a small machine are late with everything: with a lease as short as this most lose some trial."""
     sweep = Sweep(
@@ -39,6 +46,17 @@ def test_workers_taken_for_dead_too_soon_leave_each_trial_one_run(shell: Shell) 
     sweep.end()
     while study_is_short(shell, 8):  # launches of which no worker has finished a trial end the sweep
         sweep.again()
+    assert_whole(shell, 8)
+
+
+def test_no_trial_waits_for_a_slow_one(shell: Shell) -> None:
+    """Of two slots one is held by a trial that does not end; the other does all the rest."""
+    sweep = Sweep(shell, "+how=first until told", "hydra.sweeper.n_trials=8", "hydra.sweeper.n_jobs=2")
+    eventually(lambda: (shell.folder / "optuna.db").exists() and len(ended(shell)) == 7, "all but one trial")
+    assert [trial.state.name for trial in study(shell).trials].count("RUNNING") == 1
+    shell.write("go", "")
+    code, said = sweep.end()
+    assert code == 0, said
     assert_whole(shell, 8)
 
 

@@ -61,7 +61,8 @@ def test_a_worker_uses_the_code_of_its_own_folder(
     sweep.wait_for_attempt(1)
     shell.write("go", "")
     elsewhere.write("go", "")
-    assert worker.wait(120) == 0, worker.communicate()
+    _, err = worker.communicate(timeout=120)
+    assert worker.returncode == 0, err
     assert (elsewhere.folder / "here").exists()
     assert sweep.end()[0] == 0
     assert_whole(shell, 3)

@@ -48,6 +48,8 @@ if __name__ == "__main__":
     main()
 """
 LEASE_S = 2.0
+# where MLflow is not what is asked about: it takes longer to load than all the rest
+UNRECORDED = "hydra.sweeper.tracking_uri=null"
 BASE = ("hydra/sweeper=besom", f"hydra.sweeper.lease={LEASE_S}", "hydra.sweeper.n_jobs=1", "+x=interval(0,1)")
 
 
@@ -115,11 +117,15 @@ def processes_in(folder: Path) -> list[int]:
     return found
 
 
-def assert_whole(shell: Shell, n_trials: int, storage: str | None = None) -> None:
+def assert_whole(shell: Shell, n_trials: int, storage: str | None = None, *, recorded: bool = True) -> None:
     """The invariants: the budget to the unit, an end for each trial, one run each, no process, no lock held."""
     trials = study(shell, storage).trials
     assert [trial.number for trial in trials] == list(range(n_trials))
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED", "FAIL"}
+    eventually(lambda: not processes_in(shell.folder), "the last process to end")
+    if not recorded:
+        assert shell.runs() == []
+        return
     children = [run for run in shell.runs() if "mlflow.parentRunId" in run.data.tags]
     assert sorted(int(run.data.tags["besom.trial"]) for run in children) == list(range(n_trials))
     expected = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
@@ -128,4 +134,3 @@ def assert_whole(shell: Shell, n_trials: int, storage: str | None = None) -> Non
         assert run.info.status == expected[trial.state.name]
         if trial.value is not None:
             assert run.data.metrics["objective"] == trial.value
-    eventually(lambda: not processes_in(shell.folder), "the last process to end")

@@ -8,6 +8,8 @@ import sys
 import optuna
 from doors import Shell
 
+from sweeps import UNRECORDED
+
 APP = """
 import besom
 import hydra
@@ -32,8 +34,8 @@ def study(shell: Shell, name: str) -> optuna.Study:
 
 
 def test_a_changed_space_is_refused_with_the_difference_and_the_way_out(shell: Shell) -> None:
-    assert sweep(shell, "+x=interval(0,10)", "hydra.sweeper.n_trials=2").returncode == 0
-    done = sweep(shell, "+x=interval(0,5)", "hydra.sweeper.n_trials=4")
+    assert sweep(shell, "+x=interval(0,10)", "hydra.sweeper.n_trials=2", UNRECORDED).returncode == 0
+    done = sweep(shell, "+x=interval(0,5)", "hydra.sweeper.n_trials=4", UNRECORDED)
     assert done.returncode == 2
     assert "- +x: interval(0.0, 10.0)\n  + +x: interval(0.0, 5.0)" in done.stderr
     assert "hydra.sweeper.resume=fork" in done.stderr
@@ -63,8 +65,8 @@ def test_a_fork_begins_with_the_trials_that_fit_and_leaves_the_old_study_alone(s
 
 
 def test_a_fork_with_another_direction_keeps_every_trial(shell: Shell) -> None:
-    assert sweep(shell, "+x=interval(0,10)", "hydra.sweeper.n_trials=3").returncode == 0
-    words = ("+x=interval(0,10)", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=4")
+    assert sweep(shell, "+x=interval(0,10)", "hydra.sweeper.n_trials=3", UNRECORDED).returncode == 0
+    words = ("+x=interval(0,10)", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=4", UNRECORDED)
     assert sweep(shell, *words).returncode == 2
     done = sweep(shell, *words, "hydra.sweeper.resume=fork")
     assert done.returncode == 0, done.stderr
@@ -74,8 +76,15 @@ def test_a_fork_with_another_direction_keeps_every_trial(shell: Shell) -> None:
 
 
 def test_a_fork_with_a_new_key_begins_with_nothing(shell: Shell) -> None:
-    assert sweep(shell, "+x=interval(0,10)", "hydra.sweeper.n_trials=2").returncode == 0
-    done = sweep(shell, "+x=interval(0,10)", "+y=choice(1,2)", "hydra.sweeper.n_trials=2", "hydra.sweeper.resume=fork")
+    assert sweep(shell, "+x=interval(0,10)", "hydra.sweeper.n_trials=2", UNRECORDED).returncode == 0
+    done = sweep(
+        shell,
+        "+x=interval(0,10)",
+        "+y=choice(1,2)",
+        "hydra.sweeper.n_trials=2",
+        UNRECORDED,
+        "hydra.sweeper.resume=fork",
+    )
     assert done.returncode == 0, done.stderr
     assert all("+y" in trial.params for trial in study(shell, "app-2").trials)
 
@@ -88,6 +97,8 @@ def test_a_fork_of_a_grid_is_refused(shell: Shell) -> None:
 
 def test_a_sweep_that_has_not_changed_is_not_forked(shell: Shell) -> None:
     for n_trials in (2, 3):
-        done = sweep(shell, "+x=interval(0,1)", f"hydra.sweeper.n_trials={n_trials}", "hydra.sweeper.resume=fork")
+        done = sweep(
+            shell, "+x=interval(0,1)", f"hydra.sweeper.n_trials={n_trials}", UNRECORDED, "hydra.sweeper.resume=fork"
+        )
         assert done.returncode == 0, done.stderr
     assert len(study(shell, "app").trials) == 3

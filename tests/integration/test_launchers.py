@@ -11,7 +11,7 @@ import psutil
 import pytest
 from doors import Shell, eventually
 
-from sweeps import Sweep, assert_whole, processes_in, study
+from sweeps import UNRECORDED, Sweep, assert_whole, processes_in, study
 
 WITHOUT_RAY = find_spec("ray") is None
 LAUNCHERS = [
@@ -22,7 +22,7 @@ LAUNCHERS = [
 every_launcher = pytest.mark.parametrize("launcher", LAUNCHERS)
 # who is gone is seen by the process's number here; a busy machine is not to take the others for dead
 PATIENT = "hydra.sweeper.lease=60"
-HELD = ("hydra.sweeper.n_jobs=2", "+how=hang once", PATIENT)
+HELD = ("hydra.sweeper.n_jobs=2", "+how=hang once", PATIENT, UNRECORDED)
 
 
 def worker_of(shell: Shell, number: int) -> psutil.Process:
@@ -88,7 +88,7 @@ def test_ctrl_c_gives_the_trials_back_and_the_same_command_goes_on(shell: Shell,
     release(sweep, 2)
     code, said = sweep.end()
     assert code == 0, said
-    assert_whole(shell, 3)
+    assert_whole(shell, 3, recorded=False)
 
 
 @every_launcher
@@ -107,7 +107,7 @@ def test_a_killed_supervisors_workers_begin_no_other_trial_and_the_same_command_
     release(sweep, 2)
     code, said = sweep.end()
     assert code == 0, said
-    assert_whole(shell, 3)
+    assert_whole(shell, 3, recorded=False)
 
 
 @every_launcher
@@ -120,7 +120,7 @@ def test_a_killed_workers_trial_is_tried_again(shell: Shell, launcher: str) -> N
         os.kill(pids[1], signal.SIGKILL)
     code, said = sweep.end()
     assert code == 0, said
-    assert_whole(shell, 2)
+    assert_whole(shell, 2, recorded=False)
     assert ends(shell)[0] == ["lost"]
 
 
@@ -130,7 +130,7 @@ def test_a_preempted_submitit_job_gives_its_trial_back_and_is_queued_again(shell
     sweep = _preempted(shell, sign, SUBMITIT_PREEMPT_SIGNAL=sign.name.removeprefix("SIG"))
     code, said = sweep.end()
     assert code == 0, said
-    assert_whole(shell, 2)
+    assert_whole(shell, 2, recorded=False)
     assert ends(shell) == [["interrupted"], ["interrupted"]]
     records = [path.read_text() for path in shell.folder.glob("multirun/*/*/workers/*/job.log")]
     assert len(records) == 2
@@ -141,7 +141,7 @@ def test_a_terminated_submitit_job_gives_its_trial_back_and_spends_no_retry(shel
     sweep = _preempted(shell, signal.SIGTERM)
     code, said = sweep.end()
     assert code == 0, said
-    assert_whole(shell, 2)
+    assert_whole(shell, 2, recorded=False)
     assert ends(shell) == [["interrupted"], ["interrupted"]]
 
 
@@ -168,10 +168,17 @@ def test_a_task_function_finds_what_lies_beside_its_app(shell: Shell, launcher: 
         "    return beside.objective(cfg.x)\n"
         "main()\n",
     )
-    words = ("-m", "hydra/sweeper=besom", f"hydra/launcher={launcher}", "hydra.sweeper.n_trials=1", "+x=choice(1)")
+    words = (
+        "-m",
+        "hydra/sweeper=besom",
+        f"hydra/launcher={launcher}",
+        "hydra.sweeper.n_trials=1",
+        "+x=choice(1)",
+        UNRECORDED,
+    )
     done = shell.run(sys.executable, "apps/app.py", *words)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert_whole(shell, 1)
+    assert_whole(shell, 1, recorded=False)
 
 
 @every_launcher
@@ -184,7 +191,14 @@ def test_what_every_worker_dies_of_is_told(shell: Shell, launcher: str) -> None:
         "main.besom_preload = 7\n"
         "hydra.main(version_base='1.3', config_path=None)(main)()\n",
     )
-    words = ("-m", "hydra/sweeper=besom", f"hydra/launcher={launcher}", "hydra.sweeper.n_trials=1", "+x=choice(1)")
+    words = (
+        "-m",
+        "hydra/sweeper=besom",
+        f"hydra/launcher={launcher}",
+        "hydra.sweeper.n_trials=1",
+        "+x=choice(1)",
+        UNRECORDED,
+    )
     done = shell.run(sys.executable, "app.py", *words)
     assert done.returncode == 1
     assert "must be an iterable, not int; 3 launches of workers have finished no trial" in done.stderr

@@ -9,6 +9,8 @@ import optuna
 import pytest
 from doors import Shell
 
+from sweeps import UNRECORDED
+
 SPHERE = """
 import hydra
 
@@ -68,7 +70,7 @@ y: 1
 def sphere(shell: Shell, config: str, *words: str) -> subprocess.CompletedProcess[str]:
     shell.write("example/sphere.py", SPHERE)
     shell.write("example/conf/config.yaml", config)
-    return shell.run(sys.executable, "example/sphere.py", "--multirun", *words)
+    return shell.run(sys.executable, "example/sphere.py", "--multirun", UNRECORDED, *words)
 
 
 def trials(shell: Shell) -> list[optuna.trial.FrozenTrial]:

@@ -25,9 +25,9 @@ from besom.sweep.lease import Watch
 from besom.sweep.objective import objectives
 from besom.sweep.storage import ServerLost, alone, open_storage
 from besom.sweep.study import ENDS, Study
-from sweeps import Sweep, assert_whole, study
+from sweeps import UNRECORDED, Sweep, assert_whole, study
 
-LONG = "hydra.sweeper.lease=30"  # longer than any outage here
+LONG = ("hydra.sweeper.lease=30", UNRECORDED)  # longer than any outage here
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_killed_workers_trial_is_finished_by_another(shell: Shell, storage: st
 
 
 def test_of_two_supervisors_at_once_the_second_is_told_of_the_first(shell: Shell, storage: str) -> None:
-    words = (on(storage), "+how=until told", "hydra.sweeper.n_trials=2")
+    words = (on(storage), "+how=until told", "hydra.sweeper.n_trials=2", UNRECORDED)
     sweeps = [Sweep(shell, *words), Sweep(shell, *words)]
     eventually(lambda: any(sweep.process.poll() is not None for sweep in sweeps), "one of the two to give way")
     refused, other = sorted(sweeps, key=lambda sweep: sweep.process.poll() is None)
@@ -123,12 +123,12 @@ def test_of_two_supervisors_at_once_the_second_is_told_of_the_first(shell: Shell
     (shell.folder / "go").touch()
     code, said = other.end()
     assert code == 0, said
-    assert_whole(shell, 2, storage)
+    assert_whole(shell, 2, storage, recorded=False)
 
 
 # ── the server goes away ──────────────────────────────────────────────────────────────────────────────────────────────
 def test_trials_run_on_while_the_server_is_restarted(shell: Shell, server: Server, storage: str) -> None:
-    sweep = Sweep(shell, on(storage), LONG, "+how=until told", "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=6")
+    sweep = Sweep(shell, on(storage), *LONG, "+how=until told", "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=6")
     for number in range(3):
         sweep.wait_for_attempt(number)
     server.restart()
@@ -136,7 +136,7 @@ def test_trials_run_on_while_the_server_is_restarted(shell: Shell, server: Serve
     code, said = sweep.end()
     assert code == 0, said
     assert "anew" not in said  # no worker has died
-    assert_whole(shell, 6, storage)
+    assert_whole(shell, 6, storage, recorded=False)
     assert [len(sweep.trial_pids(number)) for number in range(6)] == [1] * 6
 
 
@@ -144,20 +144,20 @@ def test_trials_run_on_while_the_server_is_restarted(shell: Shell, server: Serve
 def test_a_server_restarted_in_the_midst_of_claims_and_ends_loses_and_doubles_nothing(
     shell: Shell, server: Server, storage: str, mode: Literal["fast", "immediate"]
 ) -> None:
-    sweep = Sweep(shell, on(storage), LONG, "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=24")
+    sweep = Sweep(shell, on(storage), *LONG, "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=24")
     for number in (3, 8, 13, 18):
         sweep.wait_for_attempt(number)
         server.restart(mode)
     code, said = sweep.end()
     assert code == 0, said
     assert "anew" not in said
-    assert_whole(shell, 24, storage)
+    assert_whole(shell, 24, storage, recorded=False)
     assert {trial.state.name for trial in study(shell, storage).trials} == {"COMPLETE"}
     assert [len(sweep.trial_pids(number)) for number in range(24)] == [1] * 24
 
 
 def test_all_wait_for_a_server_that_is_away_and_say_so_once(shell: Shell, server: Server, storage: str) -> None:
-    sweep = Sweep(shell, on(storage), LONG, "+how=until told", "hydra.sweeper.n_trials=2")
+    sweep = Sweep(shell, on(storage), *LONG, "+how=until told", "hydra.sweeper.n_trials=2")
     sweep.wait_for_attempt(0)
     server.stop()
     eventually(lambda: is_waiting(shell), "the worker to miss the server")
@@ -165,7 +165,7 @@ def test_all_wait_for_a_server_that_is_away_and_say_so_once(shell: Shell, server
     server.start()
     code, said = sweep.end()
     assert code == 0, said
-    assert_whole(shell, 2, storage)
+    assert_whole(shell, 2, storage, recorded=False)
     assert [len(sweep.trial_pids(number)) for number in range(2)] == [1, 1]
     assert logs(shell).count("the server is away") == 1
     assert logs(shell).count("the server is back") == 1
@@ -179,7 +179,7 @@ def test_a_server_that_is_away_for_longer_than_a_lease_costs_no_trial_a_retry(
     sweep = Sweep(
         shell,
         *(on(storage), "+how=hang once", "hydra.sweeper.max_retries=0"),
-        *("hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"),
+        *("hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2", UNRECORDED),
     )
     pids = [sweep.wait_for_attempt(0), sweep.wait_for_attempt(1)]
     server.stop("immediate")
@@ -187,7 +187,7 @@ def test_a_server_that_is_away_for_longer_than_a_lease_costs_no_trial_a_retry(
     server.start()
     code, said = sweep.end()
     assert code == 0, said
-    assert_whole(shell, 2, storage)
+    assert_whole(shell, 2, storage, recorded=False)
     assert [trial.user_attrs["besom.ends"] for trial in study(shell, storage).trials] == [["interrupted"]] * 2
 
 

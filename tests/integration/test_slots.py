@@ -8,6 +8,8 @@ import sys
 from doors import Shell
 from optuna import load_study
 
+from sweeps import UNRECORDED
+
 APP = """
 import os
 import hydra
@@ -28,7 +30,9 @@ TWO_GPUS = {"CUDA_VISIBLE_DEVICES": "3,GPU-5f"}
 
 def sweep(shell: Shell, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     shell.write("app.py", APP)
-    return shell.run(sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(0,1,2,3)", *words, **env)
+    return shell.run(
+        sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(0,1,2,3)", UNRECORDED, *words, **env
+    )
 
 
 def seen(shell: Shell) -> list[list[str]]:
@@ -73,7 +77,12 @@ def test_more_gpus_than_there_are_are_refused(shell: Shell) -> None:
 
 
 def test_isolation_none_runs_every_trial_in_the_sweeps_own_process(shell: Shell) -> None:
-    done = sweep(shell, "hydra.sweeper.n_trials=3", "hydra.sweeper.isolation=none")
+    done = sweep(
+        shell,
+        "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.isolation=none",
+        "hydra.sweeper.tracking_uri=sqlite:///mlflow.db",
+    )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("saw")]
     assert len(lines) == 3
@@ -109,7 +118,12 @@ def test_a_trial_of_isolation_none_can_be_pruned_and_fail(shell: Shell) -> None:
     shell.write("app.py", APP.replace("    return cfg.x", body))
     done = shell.run(
         *(sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(0,1,2,3)", "hydra/sweeper/sampler=grid"),
-        *("hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.upper=2.5", "hydra.sweeper.isolation=none"),
+        *(
+            "hydra/sweeper/pruner=threshold",
+            "hydra.sweeper.pruner.upper=2.5",
+            "hydra.sweeper.isolation=none",
+            UNRECORDED,
+        ),
     )
     assert done.returncode == 0, done.stderr
     study = load_study(study_name="app", storage=f"sqlite:///{shell.folder / 'optuna.db'}")
@@ -128,7 +142,15 @@ def test_a_task_function_that_cannot_travel_is_refused_and_may_run_in_place(shel
             "    print(", "    with LOCK: print(", 1
         ),
     )
-    words = (sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(0,1)", "hydra.sweeper.n_trials=1")
+    words = (
+        sys.executable,
+        "app.py",
+        "-m",
+        "hydra/sweeper=besom",
+        "+x=choice(0,1)",
+        "hydra.sweeper.n_trials=1",
+        UNRECORDED,
+    )
     done = shell.run(*words)
     assert done.returncode == 2
     assert "the task function main cannot be sent to a worker's process: cannot pickle '_thread.lock'" in done.stderr

@@ -304,7 +304,7 @@ def test_what_a_trial_does_to_its_process_touches_no_other(shell: Shell) -> None
         "segfault": "SIGSEGV",
         "exception": "RuntimeError: a mistake",
         "text": "returned 'far'",
-        "not_a_number": "returned NaN",
+        "not_a_number": "returned nan",
     }
     _, children = split(shell.runs())
     for trial, run in zip(found, children, strict=True):

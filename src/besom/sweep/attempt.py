@@ -39,7 +39,7 @@ def warm_up(modules: Sequence[str]) -> None:
     # a trial is told its worker's start method, and would not know that of joblib's processes, "loky"
     multiprocessing.set_start_method("forkserver", force=True)
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["besom.sweep.attempt", *modules])
+    server.set_forkserver_preload(["besom.sweep.warm", *modules])
     from multiprocessing.forkserver import ensure_running
 
     with _deaf():

@@ -68,7 +68,7 @@ def _studies(url: str, name: str | None) -> list[Study]:
 
 
 def _state(study: Study) -> str:
-    counts, asked = study.counts(), study.recall(N_TRIALS)
+    counts, asked = study.counts(), study.recall(N_TRIALS) or 0  # none: killed before it had said so
     ended = f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
     open_ = f"; {asked - counts.finished} still to go, with the same command" if counts.finished < asked else ""
     return f"{counts.finished} of {asked} trials: {ended}{open_}"
@@ -100,7 +100,7 @@ def _refuse_while_somebody_works(study: Study) -> None:
 
 
 def _of_the_study(study: Study) -> Iterator[Fault]:
-    counts, asked = study.counts(), study.recall(N_TRIALS)
+    counts, asked = study.counts(), study.recall(N_TRIALS) or 0
     if counts.finished > asked:
         yield Fault(f"{counts.finished} trials have ended, but {asked} were asked for")
     if study.supervisor():

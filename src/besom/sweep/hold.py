@@ -70,7 +70,7 @@ class Hold:
             config = self._app.compose(number, self._plan.space.overrides(values), folder)
         except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
             return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}"), recorder
-        self._attempt = self._begin(Job(self._app.task, self._app.context, config, self._app.program), folder)
+        self._attempt = self._begin(self._app.job(config), folder)
         outcome = self._attempt.outcome()
         if outcome.state == "complete":
             named = zip(self._plan.objectives, outcome.values, strict=False)

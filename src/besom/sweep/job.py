@@ -6,11 +6,13 @@ import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -52,6 +54,14 @@ class App:
             config.hydra.sweep.dir, config.hydra.sweep.subdir = str(folder.parent), folder.name
         return config
 
+    def job(self, config: DictConfig) -> Job:
+        return Job(self.task, self.context, config, self.program, self._singletons)
+
+    @cached_property
+    def _singletons(self) -> dict[Any, Any]:
+        """Hydra's: no trial changes those of this process."""
+        return Singleton.get_state()  # type: ignore[no-any-return]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -65,6 +75,8 @@ class Job:
 
     def run(self) -> Any:
         """What the task function returns, or its exception; its output folder is made, its config saved."""
+        if Plugins in Singleton._instances:  # found already; Hydra would search and import them all again
+            self.singletons["instances"][Plugins] = Plugins.instance()
         Singleton.set_state(self.singletons)
         setup_globals()
         result = run_job(

@@ -36,10 +36,13 @@ class MissingLauncher(Launcher):
         raise AssertionError("a launcher is set up before it launches")
 
 
+there = ConfigStore.instance().list("hydra/launcher")
 for extra, (package, names) in LAUNCHERS.items():
     if find_spec(f"hydra_plugins.{package}") is None:
         target = {"_target_": "hydra_plugins.besom_launcher.missing.MissingLauncher", "extra": extra}
         for name in names:
+            if f"{name}.yaml" in there:  # Hydra may import its plugins more than once
+                continue
             # the real one's keys may be given too: no word about them before the one that matters
             node = DictConfig(target, flags={"struct": False})
             ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="besom")

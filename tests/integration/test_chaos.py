@@ -17,6 +17,8 @@ from doors import BESOM, Shell, eventually
 
 from sweeps import assert_whole, processes_in, study
 
+pytestmark = pytest.mark.usefixtures("stocked")
+
 APP = """
 import os, time
 from pathlib import Path

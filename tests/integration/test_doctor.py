@@ -12,6 +12,8 @@ from mlflow.entities import Metric
 
 from sweeps import Sweep, assert_whole, processes_in, study
 
+pytestmark = pytest.mark.usefixtures("stocked")
+
 
 @pytest.fixture
 def killed(shell: Shell) -> Sweep:

@@ -12,6 +12,8 @@ from doors import Shell, eventually
 
 from sweeps import APP, UNRECORDED, Sweep, assert_whole, processes_in, study, study_is_short
 
+pytestmark = pytest.mark.usefixtures("stocked")
+
 
 @pytest.mark.parametrize("workers", [1, 2, 8, 16])
 def test_any_number_of_workers_spends_the_budget_exactly(shell: Shell, workers: int) -> None:

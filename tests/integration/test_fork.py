@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import optuna
+import pytest
 from doors import Shell
 
 from sweeps import UNRECORDED
+
+pytestmark = pytest.mark.usefixtures("stocked")
 
 APP = """
 import besom

@@ -11,6 +11,8 @@ import optuna
 import pytest
 from doors import BESOM, Shell
 
+pytestmark = pytest.mark.usefixtures("stocked")
+
 HYDRA = "1.4.0rc3"
 OMEGACONF = "2.4.1rc1"  # the oldest that it takes
 

@@ -13,6 +13,8 @@ from doors import Shell, eventually
 
 from sweeps import UNRECORDED, Sweep, assert_whole, processes_in, study
 
+pytestmark = pytest.mark.usefixtures("stocked")
+
 WITHOUT_RAY = find_spec("ray") is None
 LAUNCHERS = [
     "joblib",

@@ -14,6 +14,8 @@ from doors import Shell, eventually
 
 from sweeps import UNRECORDED
 
+pytestmark = pytest.mark.usefixtures("stocked")
+
 APP = """
 import os
 import besom

@@ -27,6 +27,8 @@ from besom.sweep.storage import ServerLost, alone, open_storage
 from besom.sweep.study import ENDS, Study
 from sweeps import UNRECORDED, Sweep, assert_whole, study
 
+pytestmark = pytest.mark.usefixtures("stocked")
+
 LONG = ("hydra.sweeper.lease=30", UNRECORDED)  # longer than any outage here
 
 

@@ -10,6 +10,8 @@ from doors import Shell
 
 from sweeps import Sweep, study
 
+pytestmark = pytest.mark.usefixtures("stocked")
+
 
 def refused(shell: Shell, storage: str) -> str:
     """The one message."""

@@ -10,6 +10,8 @@ from doors import BESOM, Shell, eventually
 
 from sweeps import Sweep, assert_whole, processes_in, study
 
+pytestmark = pytest.mark.usefixtures("stocked")
+
 
 @pytest.fixture
 def sweep(shell: Shell) -> Sweep:

@@ -84,7 +84,7 @@ def _log_of(study: Study, trial: FrozenTrial) -> Path:
 def _children(store: Store, parent: str) -> dict[int, list[Run]]:
     """By the number of their trial."""
     found: dict[int, list[Run]] = defaultdict(list)  # the oldest first
-    experiment = store.client.get_run(parent).info.experiment_id
+    experiment = store.experiment_of(parent)
     asked, order, token = f"tags.`mlflow.parentRunId` = '{parent}'", ["attributes.start_time"], None
     while True:
         page = store.client.search_runs([experiment], asked, order_by=order, page_token=token)

@@ -59,17 +59,22 @@ class Store:
         return client
 
     def create_run(self, name: str | None, tags: Mapping[str, str], parent: str | None = None) -> str:
-        """A new RUNNING run; its id. With `parent`, nested under that run."""
+        """A new RUNNING run; its id. With `parent`, nested under that run, in its experiment."""
         nested = {"mlflow.parentRunId": parent} if parent else {}
-        run = self.client.create_run(self.experiment_id(), run_name=name, tags={**tags, **nested})
+        experiment = self.experiment_of(parent) if parent else self.experiment_id()
+        run = self.client.create_run(experiment, run_name=name, tags={**tags, **nested})
         return str(run.info.run_id)
+
+    def experiment_of(self, run: str) -> str:
+        return str(self.client.get_run(run).info.experiment_id)
 
     def find_child(self, parent: str, tags: Mapping[str, str]) -> str | None:
         """The id of the run under `parent` that carries these tags, the oldest if there are several."""
         wanted = {"mlflow.parentRunId": parent, **tags}
         asked = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
-        experiment = self.client.get_run(parent).info.experiment_id
-        found = self.client.search_runs([experiment], asked, order_by=["attributes.start_time"], max_results=1)
+        found = self.client.search_runs(
+            [self.experiment_of(parent)], asked, order_by=["attributes.start_time"], max_results=1
+        )
         return str(found[0].info.run_id) if found else None
 
     def experiment_id(self) -> str:

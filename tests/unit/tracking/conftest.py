@@ -8,16 +8,6 @@ import pytest
 from besom.tracking import Store
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with tables and nothing in them: MLflow takes seconds to make one."""
-    folder = tmp_path_factory.mktemp("migrated")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        Store("sqlite:///mlflow.db", "besom").client  # noqa: B018 - connecting makes them
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def store(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of this test's own; the artifacts lie in the working directory."""

@@ -204,6 +204,15 @@ def test_a_run_with_a_parent_is_nested_under_it(store):
     assert child.data.tags["mlflow.parentRunId"] == parent
 
 
+def test_a_run_with_a_parent_is_in_its_experiment(store):
+    """`besom doctor` knows a study's run, and not where it was to be recorded."""
+    parent = store.create_run("study", {})
+
+    child = Store(store.uri, "").create_run("0", {}, parent)
+
+    assert store.experiment_of(child) == store.experiment_of(parent) == store.experiment_id()
+
+
 def _open_fresh(uri: str, both_ready: Barrier) -> None:
     check_uri(uri)
     import mlflow  # noqa: F401 - the slow part, before the race

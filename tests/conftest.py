@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from besom.tracking import Store
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with tables and nothing in them: MLflow takes seconds to make one."""
+    folder = tmp_path_factory.mktemp("migrated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Store("sqlite:///mlflow.db", "besom").client  # noqa: B018 - connecting makes them
+    return folder / "mlflow.db"

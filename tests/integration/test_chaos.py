@@ -112,7 +112,8 @@ def test_whatever_is_killed_at_whatever_moment_nothing_is_lost(shell: Shell) -> 
             eventually(lambda: chaos.pids("a trial") or chaos.process.poll() is not None, "a trial, or the end")
         time.sleep(chance.uniform(0.0, 2.0))  # a moment nobody has chosen
         if chaos.process.poll() is not None:
-            assert chaos.process.returncode == 0, chaos.process.communicate()
+            said = chaos.process.communicate()
+            assert chaos.process.returncode == 0, said
             assert_whole(shell, chaos.n_trials)
             chaos.go_on(MORE)
             continue

@@ -6,6 +6,7 @@ Light until the settings have proven good: torch and MLflow are imported behind 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from besom.errors import BesomError
 from besom.hydra_versions import VERSION_BASE
 from besom.locks import masked
 from besom.settings import Settings
-from besom.tracking import Recorder, RunLog, Store
+from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.trial import in_sweep, preload
 
 
@@ -51,10 +52,18 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
     if tracking.uri is None or in_sweep() or not _first_process():
         return _fit(settings, log, folder)
     store = Store(tracking.uri, tracking.experiment)
-    with Recorder(store, log.path, name=tracking.run_name, tags=tracking.tags) as recorder:
-        value = _fit(settings, log, folder, begin=recorder.start)
+    with Scribe() as scribe, Recorder(store, log.path, name=tracking.run_name, tags=tracking.tags) as run:
+
+        def begin() -> None:
+            _ = store.client  # a store that cannot be opened is refused before the first step
+            scribe.take(run)
+
+        value = _fit(settings, log, folder, begin)
         log.metrics({"objective": value}, step=0)
-    print(f"recorded as run {recorder.run_id} in {masked(store.uri)}; to look at it: besom ui")
+    if scribe.left:
+        print(f"besom: MLflow is away; what it has not of this run is in {log.path}", file=sys.stderr)
+    else:
+        print(f"recorded as run {run.run_id} in {masked(store.uri)}; to look at it: besom ui")
     return value
 
 

@@ -19,12 +19,14 @@ import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Self
 
 import cloudpickle
+from omegaconf import DictConfig
 
 from besom import trial
 from besom.sweep import ranks
-from besom.sweep.job import Job
+from besom.sweep.job import App
 from besom.sweep.outcome import Outcome, Terms, death, oom_kills
 
 POLL_S = 0.5  # between two looks at whether the sweep is to stop
@@ -61,15 +63,20 @@ def _deaf() -> Iterator[None]:
 
 
 class Attempt:
-    """The worker's end of a trial's process; what the trial prints goes to the file `output`."""
+    """The worker's end of a trial's process, which is forked at once, and waits for the trial's config.
 
-    def __init__(self, job: Job, output: Path, terms: Terms) -> None:
+    What the trial prints goes to the file `output`.
+    """
+
+    def __init__(self, app: bytes, output: Path, terms: Terms) -> None:
+        """`app`: what all its trials share, pickled (`App.pickled`)."""
         self._terms = terms
+        self._begun = False
         self._oom_kills = oom_kills()
         self._pulled, self._cut = time.monotonic(), False
         self._pipe, theirs = multiprocessing.Pipe()
         feels, self._leash = multiprocessing.Pipe(duplex=False)
-        arguments = (cloudpickle.dumps(job), theirs, feels, terms.leash_s, str(output))
+        arguments = (app, theirs, feels, terms.leash_s, str(output))
         self._process = multiprocessing.get_context("forkserver").Process(target=_run, args=arguments, name="trial")
         self._process.start()
         self._pid: int = self._process.pid  # type: ignore[assignment]  # it has one, now that it is started
@@ -82,12 +89,30 @@ class Attempt:
         with contextlib.suppress(OSError):  # the trial has ended, as `outcome` will find
             self._leash.send_bytes(b".")
 
-    def outcome(self) -> Outcome:
-        """Wait for the end; nothing of the trial outlives this call."""
-        try:
-            return self._follow()
-        finally:
-            self._end()
+    def outcome(self, config: DictConfig) -> Outcome:
+        """Run the trial of that config to its end."""
+        self._begun = True
+        with contextlib.suppress(OSError):  # it has died already, as is seen next
+            self._pipe.send_bytes(cloudpickle.dumps(config))
+        return self._follow()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of the trial is left."""
+        if not self._begun:
+            self._pipe.close()  # it waits for its config no longer
+        self._process.join(timeout=1.0)  # it has said its last word, and is on its way out
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(GRACE_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        self._process.join()
+        self._process.close()
+        self._pipe.close()
+        self._leash.close()
 
     def _follow(self) -> Outcome:
         timeout_s = self._terms.timeout_s
@@ -129,18 +154,6 @@ class Attempt:
         with contextlib.suppress(OSError):  # the trial died while it waited: the next look at the pipe says how
             self._pipe.send(verdict)
 
-    def _end(self) -> None:
-        self._process.join(timeout=1.0)  # it has said its last word, and is on its way out
-        if self._process.is_alive():
-            self._process.terminate()
-            self._process.join(GRACE_S)
-        with contextlib.suppress(ProcessLookupError):  # it has left nothing behind
-            os.killpg(self._pid, signal.SIGKILL)
-        self._process.join()
-        self._process.close()
-        self._pipe.close()
-        self._leash.close()
-
 
 # ── in the trial's process ────────────────────────────────────────────────────────────────────────────────────────────
 class _Worker:
@@ -154,7 +167,7 @@ class _Worker:
         return bool(self._pipe.recv())
 
 
-def _run(job: bytes, pipe: Connection, leash: Connection, leash_s: float, output: str) -> None:
+def _run(app: bytes, pipe: Connection, leash: Connection, leash_s: float, output: str) -> None:
     os.setsid()  # so that what it starts can be ended with it
     write_output_to(output)
     threading.Thread(target=_feel, args=(leash, leash_s), name="besom-leash", daemon=True).start()
@@ -162,9 +175,13 @@ def _run(job: bytes, pipe: Connection, leash: Connection, leash_s: float, output
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with which the worker ends it
     # what the task function starts (a DataLoader's workers) should start as it would outside a sweep
     multiprocessing.set_start_method(None, force=True)
+    asked: App = cloudpickle.loads(app)
+    try:
+        config: DictConfig = cloudpickle.loads(pipe.recv_bytes())
+    except (EOFError, OSError):  # there is none: the trial is over
+        return
     trial.listen(_Worker(pipe))
-    asked: Job = cloudpickle.loads(job)
-    pipe.send(ranks.run(asked))
+    pipe.send(ranks.run(asked.job(config)))
 
 
 def _feel(leash: Connection, leash_s: float) -> None:

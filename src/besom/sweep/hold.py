@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from besom.sweep.attempt import Attempt
 from besom.sweep.in_place import InPlace
-from besom.sweep.job import App, Job
+from besom.sweep.job import App
 from besom.sweep.lease import LeaseLost
 from besom.sweep.outcome import Outcome, State, Terms, tail
 from besom.sweep.plan import Plan
 from besom.sweep.space import Value, label
-from besom.sweep.study import ENDS, PARENT_RUN, RUN, TRIAL, Claim, Stop, Study
-from besom.tracking import Recorder, RunLog, Store
+from besom.sweep.study import ENDS, RUN, TRIAL, Claim, Stop, Study
+from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.tracking.recorder import Status
 
 BEATS = 5  # of a holder in the time of one lease
@@ -23,66 +24,81 @@ BEATS = 5  # of a holder in the time of one lease
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Record:
+    """Where a worker's trials are recorded."""
+
+    store: Store
+    parent: str  # the study's run
+    scribe: Scribe = field(default_factory=Scribe)
+
+
 class Hold:
     """From the claim of a trial to its end in the study and in MLflow, whose only writer for this trial it is."""
 
     def __init__(
-        self, plan: Plan, app: App, study: Study, store: Store | None, claim: Claim, stopped: Callable[[], bool]
+        self, plan: Plan, app: App, study: Study, record: Record | None, claim: Claim, stopped: Callable[[], bool]
     ) -> None:
         self._plan = plan
         self._app = app
         self._study = study
-        self._store = store
+        self._record = record
         self._claim = claim
         self._stopped = stopped
         self._lost = threading.Event()
         self._let_go = threading.Event()
         self._attempt: Attempt | InPlace | None = None
+        self._run: Recorder | None = None  # in MLflow
 
     def run(self) -> None:
         """Raises LeaseLost: the trial is another worker's by now; this one has nothing more to say."""
         pulse = threading.Thread(target=self._beat, name="besom-pulse", daemon=True)
         pulse.start()
         try:
-            outcome, recorder = self._try()
-        except LeaseLost:
-            raise
+            outcome = self._try()
         except BaseException:  # this worker is broken, not the trial: another takes it
             self._study.requeue(self._claim, "interrupted")
             raise
         finally:
             self._let_go.set()
             pulse.join()
-        if self._lost.is_set():
-            raise LeaseLost(f"trial {self._claim.number} was taken from this worker, which was not heard of in time")
-        again = self._tell(outcome)
-        if recorder:
-            _finish(recorder, outcome, again)
+        try:
+            again = self._tell(outcome)
+        except LeaseLost:
+            if self._run:
+                self._run.give_up()
+            raise
+        if self._run:
+            reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
+            ended = "requeued" if again else outcome.state
+            self._run.finish(STATUS[outcome.state], reason, ended, unless=lambda: self._study.runs(self._claim))
 
-    def _try(self) -> tuple[Outcome, Recorder | None]:
-        number, trial = self._claim.number, self._claim.trial
-        values = self._plan.space.suggest(trial)
+    def _try(self) -> Outcome:
+        number, space = self._claim.number, self._plan.space
         folder = self._study.folder / str(number)
         run_log = RunLog(folder / "run.jsonl")
-        run_log.params({key.lstrip("+"): value for key, value in values.items()})
-        recorder = self._recorder(values, run_log)
-        try:
-            config = self._app.compose(number, self._plan.space.overrides(values), folder)
-        except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
-            return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}"), recorder
-        self._attempt = self._begin(self._app.job(config), folder)
-        outcome = self._attempt.outcome()
+        with self._fork(folder) as self._attempt:  # while the trial's process wakes, its point is drawn
+            values = space.suggest(self._claim.trial)
+            run_log.params({key.lstrip("+"): value for key, value in values.items()})
+            self._begin_run(values, run_log)
+            try:
+                config = self._app.compose(number, space.overrides(values), folder)
+            except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
+                return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}")
+            outcome = self._attempt.outcome(config)
         if outcome.state == "complete":
             named = zip(self._plan.objectives, outcome.values, strict=False)
             run_log.metrics({objective.key: value for objective, value in named}, step=0)
         if outcome.state == "failed":
             run_log.tags({"besom.output": tail(folder / "output.log")})
-        return outcome, recorder
+        return outcome
 
-    def _begin(self, job: Job, folder: Path) -> Attempt | InPlace:
+    def _fork(self, folder: Path) -> Attempt | InPlace:
         plan = self._plan
         terms = Terms(self._on_report, self._must_end, leash_s=0.8 * plan.lease_s, timeout_s=plan.trial_timeout_s)
-        return InPlace(job, terms) if plan.isolation == "none" else Attempt(job, folder / "output.log", terms)
+        if plan.isolation == "none":
+            return InPlace(self._app, terms)
+        return Attempt(self._app.pickled, folder / "output.log", terms)
 
     def _on_report(self, value: float, step: int) -> bool:
         if len(self._plan.objectives) > 1:  # no one number tells whether such a trial is worth its end
@@ -143,37 +159,25 @@ class Hold:
         self._study.requeue(self._claim, "interrupted")
         return True
 
-    def _recorder(self, values: Mapping[str, Value], run_log: RunLog) -> Recorder | None:
-        """Raises LeaseLost: another attempt's run counts; the one made here is gone."""
-        if self._store is None:
-            return None
+    def _begin_run(self, values: Mapping[str, Value], run_log: RunLog) -> None:
+        """In MLflow, where it may be made at once, or when MLflow is back."""
+        if self._record is None:
+            return
         trial, ends = self._claim.trial, self._claim.trial.user_attrs.get(ENDS, [])
-        parent = self._study.recall(PARENT_RUN)
-        run_id = trial.user_attrs.get(RUN)
         if ends:
             run_log.tags({"besom.attempts": str(len(ends) + 1), "besom.earlier_attempts": ", ".join(ends)})
-            # an attempt may have been killed after it had made the run, before it could say so
-            run_id = run_id or self._store.find_child(parent, {TRIAL: str(trial.number)})
-        tags = {"besom.study": self._study.name, TRIAL: str(trial.number), "mlflow.source.name": self._plan.program}
-        name = f"{trial.number} · {label(values)}"
-        recorder = Recorder(self._store, run_log.path, name=name, tags=tags, parent=parent, run_id=run_id)
-        recorder.start()
-        assert recorder.run_id is not None
-        try:
-            self._study.has_run(self._claim, recorder.run_id)
-        except LeaseLost:
-            if run_id is None:
-                recorder.withdraw()
-            raise
-        return recorder
+        self._run = Recorder(
+            self._record.store,
+            run_log.path,
+            name=f"{trial.number} · {label(values)}",
+            tags={"besom.study": self._study.name, "mlflow.source.name": self._plan.program},
+            known_by={TRIAL: str(trial.number)},
+            parent=self._record.parent,
+            run_id=trial.user_attrs.get(RUN),
+            is_new=not ends,
+            counts=lambda run_id: self._study.has_run(self._claim, run_id),
+        )
+        self._record.scribe.take(self._run)
 
 
 STATUS: dict[State, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
-
-
-def _finish(recorder: Recorder, outcome: Outcome, again: bool) -> None:
-    reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
-    try:
-        recorder.finish(STATUS[outcome.state], reason, outcome="requeued" if again else outcome.state)
-    except Exception:  # MLflow is away: the trial is told and its log is whole, so the sweep goes on
-        log.exception("run %s was not ended in MLflow; all it has to say is in the trial's run.jsonl", recorder.run_id)

@@ -6,32 +6,41 @@ Nothing guards the worker here: a crash of the trial is a crash of the sweep.
 from __future__ import annotations
 
 import sys
+from typing import Self
+
+from omegaconf import DictConfig
 
 from besom import trial
 from besom.sweep import ranks
-from besom.sweep.job import Job
+from besom.sweep.job import App
 from besom.sweep.outcome import Outcome, Terms
 
 
 class InPlace:
     """As `attempt.Attempt`; what the trial prints goes where the worker's own words go."""
 
-    def __init__(self, job: Job, terms: Terms) -> None:
-        self._job = job
+    def __init__(self, app: App, terms: Terms) -> None:
+        self._app = app
         self._terms = terms
 
     def pull(self) -> None:
         """There is no leash: this trial cannot outlive its worker."""
 
-    def outcome(self) -> Outcome:
+    def outcome(self, config: DictConfig) -> Outcome:
         trial.listen(_Here(self._terms))
         try:
-            return ranks.run(self._job)
+            return ranks.run(self._app.job(config))
         except _Stopped:
             return Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
         finally:
             trial.listen(None)
             _part_from_other_ranks()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of a trial is left but what it has done to this process."""
 
 
 def _part_from_other_ranks() -> None:

@@ -58,6 +58,12 @@ class App:
         return Job(self.task, self.context, config, self.program, self._singletons)
 
     @cached_property
+    def pickled(self) -> bytes:
+        """For a trial's process: once for all trials."""
+        _ = self._singletons  # of this process, not of the trial's
+        return cloudpickle.dumps(self)  # type: ignore[no-any-return]
+
+    @cached_property
     def _singletons(self) -> dict[Any, Any]:
         """Hydra's: no trial changes those of this process."""
         return Singleton.get_state()  # type: ignore[no-any-return]

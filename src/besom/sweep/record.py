@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.sweep.study import FORKED, KIND, REASON, RUN, TRIAL, Study
 from besom.tracking import Recorder, Store
-from besom.tracking.log import read
+from besom.tracking.log import read, run_of
 from besom.tracking.recorder import Status
 from besom.tracking.store import as_key
 
@@ -53,7 +53,7 @@ def _faults_of(
     study: Study, store: Store, parent: str, trial: FrozenTrial, runs: list[Run], thorough: bool
 ) -> Iterator[Fault]:
     # an attempt that was killed early made a run that the trial does not know
-    known = trial.user_attrs.get(RUN) or next((run.info.run_id for run in runs), None)
+    known = run_id(study, trial) or next((run.info.run_id for run in runs), None)
     own = next((run for run in runs if run.info.run_id == known), None)
     for run in runs:
         if run is not own:
@@ -70,11 +70,24 @@ def _faults_of(
 def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, run_id: str | None) -> None:
     """Send a trial's whole log: what MLflow has already, it takes for what it has."""
     status, outcome = ENDED[trial.state]
-    tags = {"besom.study": study.name, TRIAL: str(trial.number)}
-    recorder = Recorder(store, _log_of(study, trial), name=str(trial.number), tags=tags, parent=parent, run_id=run_id)
-    recorder.start()
+    recorder = Recorder(
+        store,
+        _log_of(study, trial),
+        name=str(trial.number),
+        tags={"besom.study": study.name},
+        known_by={TRIAL: str(trial.number)},
+        parent=parent,
+        run_id=run_id,
+        is_new=False,
+    )
     kind, reason = (trial.user_attrs.get(key, "") for key in (KIND, REASON))
     recorder.finish(status, f"{kind}: {reason}" if kind else reason, outcome)
+    recorder.carry()
+
+
+def run_id(study: Study, trial: FrozenTrial) -> str | None:
+    """The trial's run. One that ended before its run was made does not know it; its log does."""
+    return trial.user_attrs.get(RUN) or run_of(_log_of(study, trial))
 
 
 def _log_of(study: Study, trial: FrozenTrial) -> Path:

@@ -9,8 +9,8 @@ from optuna.trial import FrozenTrial
 
 from besom.sweep.objective import described
 from besom.sweep.plan import Plan
-from besom.sweep.record import faults
-from besom.sweep.study import PARENT_RUN, RUN, Study
+from besom.sweep.record import faults, run_id
+from besom.sweep.study import PARENT_RUN, Study
 from besom.tracking import Store
 from besom.tracking.facts import tags
 from besom.tracking.recorder import Status
@@ -71,7 +71,7 @@ def note(study: Study, plan: Plan) -> str:
     counts = study.counts()
     found = (
         f"**Best: trial {trial.number}, {described(trial.values, plan.objectives)}** "
-        f"(run `{trial.user_attrs.get(RUN, '')}`)\n\n```\n{command(trial, plan)}\n```\n\n"
+        f"(run `{run_id(study, trial) or ''}`)\n\n```\n{command(trial, plan)}\n```\n\n"
         for trial in study.best()
     )
     ended = f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed, of {plan.n_trials} trials\n"

@@ -223,10 +223,22 @@ class Study:
         _refuse_late(self._storage.get_trial(claim.trial._trial_id), claim)
 
     @_all_or_nothing
-    def has_run(self, claim: Claim, run_id: str) -> None:
-        """Remember the trial's run in MLflow, for all its attempts. Raises LeaseLost: another attempt's run counts."""
-        with self._held(claim):
-            claim.trial.set_user_attr(RUN, run_id)
+    def has_run(self, claim: Claim, run_id: str) -> bool:
+        """Remember the trial's run in MLflow, for all its attempts; False: another attempt's run counts."""
+        with self._lock():
+            trial = self._storage.get_trial(claim.trial._trial_id)
+            if known := trial.user_attrs.get(RUN):
+                return bool(known == run_id)
+            lease = held_by(trial)
+            if trial.state != TrialState.WAITING and (lease is None or lease.token != claim.lease.token):
+                return False
+            if not trial.state.is_finished():  # a finished trial takes no more
+                self._storage.set_trial_user_attr(trial._trial_id, RUN, run_id)
+            return True
+
+    def runs(self, claim: Claim) -> bool:
+        """Whether the trial is being attempted, by whomever."""
+        return self._storage.get_trial(claim.trial._trial_id).state == TrialState.RUNNING
 
     @_all_or_nothing
     def complete(self, claim: Claim, values: Sequence[float]) -> None:
@@ -390,6 +402,7 @@ class Study:
 
     def _requeue(self, trial_id: int, end: str) -> None:
         self._note_end(trial_id, end)
+        self._storage.set_trial_user_attr(trial_id, LEASE, None)
         self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
     def _fail(self, trial_id: int, kind: str, reason: str) -> None:
@@ -402,7 +415,6 @@ class Study:
     def _note_end(self, trial_id: int, end: str) -> None:
         ends = self._storage.get_trial(trial_id).user_attrs.get(ENDS, [])
         self._storage.set_trial_user_attr(trial_id, ENDS, [*ends, end])
-        self._storage.set_trial_user_attr(trial_id, LEASE, None)
 
     def _lock(self) -> Any:
         return alone(self._rdb, f"besom {self.name}")

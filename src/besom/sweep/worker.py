@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -16,13 +17,15 @@ from omegaconf import DictConfig
 from optuna.samplers import BaseSampler
 
 from besom.sweep.attempt import TO_WORKER, warm_up
-from besom.sweep.hold import Hold
+from besom.sweep.hold import Hold, Record
 from besom.sweep.job import App
 from besom.sweep.lease import Watch
 from besom.sweep.plan import Plan
 from besom.sweep.samplers import make_pruner, make_sampler
-from besom.sweep.study import SUPERVISOR, Study
+from besom.sweep.study import PARENT_RUN, SUPERVISOR, Study
 from besom.tracking import Store
+
+log = logging.getLogger(__name__)
 
 IDLE_S = 0.5  # between two looks for a trial that another worker may have lost
 
@@ -57,7 +60,7 @@ class Worker:
     def pull(self, asked: Asked) -> int:
         plan = self.plan
         study = Study(plan.storage, plan.study_name, wait=True)
-        store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
+        record = _record(plan, study)
         pruner, watch, done = make_pruner(plan.pruner), Watch(plan.lease_s), 0
         orphaned = _watch_supervisor(study, watch)
 
@@ -74,14 +77,25 @@ class Worker:
             told = asked.to_leave.is_set() or asked.to_finish.is_set() or study.stop()
             return not told and not orphaned() and time.time() < plan.deadline
 
-        while goes_on() and study.owed(plan.n_trials):
-            study.reap(watch, plan.max_retries)
-            if claim := study.claim(plan.n_trials, sampler, pruner):
-                Hold(plan, self.app, study, store, claim, must_leave).run()
-                done += 1
-            else:  # the last trials run elsewhere: should their worker die, this one takes over
-                asked.to_leave.wait(IDLE_S)
+        try:
+            while goes_on() and study.owed(plan.n_trials):
+                study.reap(watch, plan.max_retries)
+                if claim := study.claim(plan.n_trials, sampler, pruner):
+                    Hold(plan, self.app, study, record, claim, must_leave).run()
+                    done += 1
+                else:  # the last trials run elsewhere: should their worker die, this one takes over
+                    asked.to_leave.wait(IDLE_S)
+        finally:
+            if record:
+                record.scribe.close()
+                if left := record.scribe.left:
+                    log.warning("MLflow is away: of %s trials it has not all that is in their logs", left)
         return done
+
+
+def _record(plan: Plan, study: Study) -> Record | None:
+    parent = study.recall(PARENT_RUN)
+    return Record(Store(plan.tracking_uri, plan.experiment), parent) if plan.tracking_uri and parent else None
 
 
 def _watch_supervisor(study: Study, watch: Watch) -> Callable[[], bool]:

@@ -2,6 +2,7 @@
 
 from besom.tracking.log import Entry, RunLog
 from besom.tracking.recorder import Recorder
+from besom.tracking.scribe import Scribe
 from besom.tracking.store import Store
 
-__all__ = ["Entry", "Recorder", "RunLog", "Store"]
+__all__ = ["Entry", "Recorder", "RunLog", "Scribe", "Store"]

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,12 +17,13 @@ from typing import Any, TypedDict
 class Entry(TypedDict, total=False):
     """One line. `kind` says which of the other keys are there; `t` is in milliseconds since 1970."""
 
-    kind: str  # params, tags, metrics, artifact, dataset
+    kind: str  # params, tags, metrics, artifact, dataset, run
     t: int
     values: dict[str, Any]
     step: int
     path: str
     folder: str
+    run_id: str
 
 
 class RunLog:
@@ -30,8 +32,8 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        self._end_torn_line()
+        with self._open() as file:
+            _end_torn_line(file)
 
     def params(self, values: Mapping[str, Any]) -> None:
         self._append({"kind": "params", "values": dict(values)})
@@ -50,15 +52,36 @@ class RunLog:
         """facts: name, digest, origin, and as JSON schema and profile."""
         self._append({"kind": "dataset", "values": facts})
 
+    def run(self, run_id: str) -> None:
+        """The run that MLflow has made for this log."""
+        self._append({"kind": "run", "run_id": run_id})
+
     def _append(self, entry: Entry) -> None:
         entry["t"] = int(time.time() * 1000)
-        os.write(self._file, json.dumps(entry).encode() + b"\n")
+        line = json.dumps(entry).encode() + b"\n"
+        with self._open() as file:
+            os.write(file, line)
 
-    def _end_torn_line(self) -> None:
-        """What a killed process left half written must not swallow the next line."""
-        size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
-            os.write(self._file, b"\n")
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        """For each line anew: a worker writes to as many logs as it has trials."""
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+
+def run_of(path: Path) -> str | None:
+    """The run that MLflow has made for the log, if it has told."""
+    return next((entry["run_id"] for entry, _ in read(path) if entry["kind"] == "run"), None)
+
+
+def _end_torn_line(file: int) -> None:
+    """What a killed process left half written must not swallow the next line."""
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        os.write(file, b"\n")
 
 
 def read(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:

@@ -1,4 +1,7 @@
-"""A run's way into MLflow: reads the run's log and sends it in batches, from a thread of its own.
+"""A run's way into MLflow: its log is read and sent in batches, from a thread of its own (`Scribe`).
+
+MLflow may be away at any moment, or take what it is sent and not say so. What fails is done again until it succeeds,
+and done twice it adds nothing: metrics keep their time, and before a run is made a second time it is looked for.
 
 Why not Lightning's MLFlowLogger: it calls a pruned trial FAILED, cuts parameters at 250 characters, and makes training
 wait for the server at every metric.
@@ -9,28 +12,37 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, NamedTuple, Self, TypeVar
+from uuid import uuid4
 
 from besom.tracking import facts
-from besom.tracking.log import Entry, read
+from besom.tracking.log import Entry, RunLog, read
 from besom.tracking.store import Store, as_key, as_param
 
 Item = TypeVar("Item")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-EVERY_S = 1.0  # between two batches; the UI is rarely looked at more often
 MAX_PARAMS, MAX_METRICS, MAX_TAGS = 100, 1000, 100  # MLflow's limits of one batch
 MAX_VALUE = 6000  # characters of a parameter; a longer one goes whole into an artifact
 MAX_TAG = 5000
 
+RUN_KEY = "besom.key"  # a tag by which a run is found again that was made, and its making not answered
+
 log = logging.getLogger(__name__)
 
 
+class _End(NamedTuple):
+    status: Status
+    reason: str
+    outcome: str
+    unless: Callable[[], bool]
+
+
 class Recorder:
-    """Makes the MLflow run, follows its log, and ends it once. As a context manager it ends with the block's fate."""
+    """One run: made, followed, ended once. As a context manager it ends with the block's fate."""
 
     def __init__(
         self,
@@ -41,47 +53,54 @@ class Recorder:
         tags: Mapping[str, str] | None = None,
         parent: str | None = None,
         run_id: str | None = None,
+        known_by: Mapping[str, str] | None = None,
+        is_new: bool = True,
+        counts: Callable[[str], bool] = lambda run_id: True,
     ) -> None:
+        """`known_by`: tags that no other run (under `parent`) has. `is_new`: no earlier attempt can have made it.
+
+        `counts` is asked about the run once it is there: False, where another was made that is to be kept.
+        """
         self.run_id = run_id  # given: the run of an earlier attempt, taken up again
         self._store = store
         self._log_path = log_path
         self._name = name
-        self._tags = dict(tags or {})
+        self._identity = dict(known_by or {RUN_KEY: uuid4().hex})
+        self._tags = {**(tags or {}), **self._identity}
         self._parent = parent
+        self._counts = counts
+        self._may_be_there = not is_new
+        self._taken_up = run_id is not None
+        self._made = False
         self._offset = 0
         self._params_sent: set[str] = set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="besom-recorder", daemon=True)
+        self._end: _End | None = None
+        self._given_up = threading.Event()
 
-    def start(self) -> None:
-        """Make the run. Not before the input has proven good: a refused run leaves nothing in MLflow."""
-        if self.run_id is None:
-            self.run_id = self._store.create_run(self._name, {**facts.tags(), **self._tags}, self._parent)
-            self._store.client.log_text(self.run_id, facts.requirements(), "requirements.txt")
-        else:
-            self._store.client.update_run(self.run_id, status="RUNNING")
-            # a parameter is recorded once: an attempt with another config keeps the first one's
-            self._params_sent.update(self._store.client.get_run(self.run_id).data.params)
-        self._thread.start()
+    def carry(self) -> bool:
+        """Make the run if there is none, and send what is new; True when there is nothing left to do.
 
-    def withdraw(self) -> None:
-        """Delete the run: it was made in vain."""
-        self._stop.set()
-        self._thread.join()
-        if self.run_id is not None:
-            self._store.client.delete_run(self.run_id)
-
-    def finish(self, status: Status, reason: str = "", outcome: str = "") -> None:
-        """Send what is left and set the final status; `outcome` in the sweep's words."""
-        if self.run_id is None:
-            return
-        self._stop.set()
-        self._thread.join()
+        Raises whatever MLflow, its store or the network raise: call it again.
+        """
+        if self._given_up.is_set():
+            return True
+        end = self._end  # before the log is read: all that was written before the end is sent before it
+        if not self._made and not self._make():
+            return True
         self._drain()
-        for tag, value in {"besom.outcome": outcome, "besom.reason": reason}.items():
-            if value:
-                self._store.client.set_tag(self.run_id, tag, value[:MAX_TAG])
-        self._store.client.set_terminated(self.run_id, status)
+        if end:
+            self._finish(end)
+        return end is not None
+
+    def finish(
+        self, status: Status, reason: str = "", outcome: str = "", unless: Callable[[], bool] = lambda: False
+    ) -> None:
+        """What is to be its final status; `outcome` in the sweep's words. `unless` it goes on by then."""
+        self._end = _End(status, reason, outcome, unless)
+
+    def give_up(self) -> None:
+        """Another records this run from here on."""
+        self._given_up.set()
 
     def __enter__(self) -> Self:
         return self
@@ -94,14 +113,35 @@ class Recorder:
         else:
             self.finish("FAILED", f"{kind.__name__}: {error}")
 
-    def _follow(self) -> None:
-        while not self._stop.wait(EVERY_S):
-            try:
-                self._drain()
-            except (
-                Exception
-            ) as error:  # whatever MLflow, its store or the network raise: the log keeps all for the next try
-                log.warning("MLflow did not take the last batch, it will be sent again: %s", error)
+    def _make(self) -> bool:
+        """False: another run counts. This one is left to whoever looks over the study: it may have been taken up."""
+        client = self._store.client
+        if self.run_id is None and self._may_be_there:
+            self.run_id = self._store.find(self._identity, self._parent)
+            self._taken_up = self.run_id is not None
+        if self.run_id is None:
+            self._may_be_there = True  # from here on, even if the answer is lost
+            self.run_id = self._store.create_run(self._name, {**facts.tags(), **self._tags}, self._parent)
+        if not self._counts(self.run_id):
+            return False
+        if self._taken_up:
+            client.update_run(self.run_id, status="RUNNING")
+            # a parameter is recorded once: an attempt with another config keeps the first one's
+            self._params_sent.update(client.get_run(self.run_id).data.params)
+        else:
+            RunLog(self._log_path).run(self.run_id)
+            client.log_text(self.run_id, facts.requirements(), "requirements.txt")
+        self._made = True
+        return True
+
+    def _finish(self, end: _End) -> None:
+        assert self.run_id is not None
+        if end.unless():
+            return
+        for tag, value in {"besom.outcome": end.outcome, "besom.reason": end.reason}.items():
+            if value:
+                self._store.client.set_tag(self.run_id, tag, value[:MAX_TAG])
+        self._store.client.set_terminated(self.run_id, end.status)
 
     def _drain(self) -> None:
         """Send every whole line not yet sent. What fails stays unsent: sending a line twice adds nothing."""

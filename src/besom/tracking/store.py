@@ -68,13 +68,12 @@ class Store:
     def experiment_of(self, run: str) -> str:
         return str(self.client.get_run(run).info.experiment_id)
 
-    def find_child(self, parent: str, tags: Mapping[str, str]) -> str | None:
-        """The id of the run under `parent` that carries these tags, the oldest if there are several."""
-        wanted = {"mlflow.parentRunId": parent, **tags}
-        asked = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
-        found = self.client.search_runs(
-            [self.experiment_of(parent)], asked, order_by=["attributes.start_time"], max_results=1
-        )
+    def find(self, tags: Mapping[str, str], parent: str | None = None) -> str | None:
+        """The id of the run that carries these tags, with `parent` among those under it; of several the oldest."""
+        nested = {"mlflow.parentRunId": parent} if parent else {}
+        asked = " and ".join(f"tags.`{key}` = '{value}'" for key, value in {**nested, **tags}.items())
+        experiment = self.experiment_of(parent) if parent else self.experiment_id()
+        found = self.client.search_runs([experiment], asked, order_by=["attributes.start_time"], max_results=1)
         return str(found[0].info.run_id) if found else None
 
     def experiment_id(self) -> str:
@@ -140,6 +139,8 @@ def _mlflow_client(uri: str) -> MlflowClient:
     # neither phones home nor clutters the terminal: both are read when mlflow is imported
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # MLflow would ask again by itself, for 244 s, and make a second run where the first one's answer was lost
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient
 
     for noisy in ("alembic", "mlflow.store.db.utils"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from besom.tracking.log import Entry, RunLog, read
+from besom.tracking.log import Entry, RunLog, read, run_of
 
 
 @pytest.fixture
@@ -183,3 +183,26 @@ def test_lines_of_two_writers_stay_whole_and_in_order(path):
         steps = [entry["step"] for entry in entries if name in entry["values"]]
         assert steps == list(range(LINES))
     assert len(entries) == 2 * LINES
+
+
+def _open_files() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_a_log_holds_no_file_open(tmp_path):
+    """A worker writes to one for each of its trials."""
+    before = _open_files()
+    logs = [RunLog(tmp_path / f"{number}.jsonl") for number in range(50)]
+    for log in logs:
+        log.params({"lr": 0.1})
+
+    assert len(_open_files() - before) < 10
+
+
+def test_a_log_knows_its_run_once_it_was_told(tmp_path):
+    log = RunLog(tmp_path / "run.jsonl")
+    assert run_of(log.path) is None
+
+    log.run("5f3a")
+
+    assert run_of(log.path) == "5f3a"

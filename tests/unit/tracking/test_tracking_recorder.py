@@ -12,7 +12,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.utils import validation
 
-from besom.tracking import Recorder, RunLog, Store
+from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.tracking.recorder import MAX_METRICS, MAX_PARAMS, MAX_TAG, MAX_TAGS
 
 Record = Callable[..., Run]
@@ -29,8 +29,8 @@ def record(store, log) -> Record:
 
     def record(status: str = "FINISHED", **how) -> Run:
         recorder = Recorder(store, log.path, **how)
-        recorder.start()
         recorder.finish(status)  # type: ignore[arg-type]
+        assert recorder.carry()
         return store.client.get_run(recorder.run_id)
 
     return record
@@ -185,8 +185,8 @@ def test_a_run_has_the_name_and_the_parent_it_was_given(store, record):
 
 # ── once, and only once ───────────────────────────────────────────────────────────────────────────────────────────────
 def test_what_is_written_while_the_run_goes_on_arrives(store, log):
-    with Recorder(store, log.path) as recorder:
-        recorder.start()
+    with Scribe() as scribe, Recorder(store, log.path) as recorder:
+        scribe.take(recorder)
         log.metrics({"train/loss": 1.0}, step=0)
 
     assert _history(store, store.client.get_run(recorder.run_id), "train/loss") == [(0, 1.0)]
@@ -225,7 +225,7 @@ def test_an_attempt_taken_up_again_is_running(store, log, record):
     lost = record("KILLED")
 
     with Recorder(store, log.path, run_id=lost.info.run_id) as recorder:
-        recorder.start()
+        assert not recorder.carry()
 
         assert store.client.get_run(lost.info.run_id).info.status == "RUNNING"
 
@@ -283,11 +283,12 @@ def _rename(database: Path, old: str, new: str) -> None:
 
 
 def test_what_a_broken_store_did_not_take_is_sent_again_when_it_is_mended(store, log, tmp_path, monkeypatch):
-    monkeypatch.setattr("besom.tracking.recorder.EVERY_S", 0.01)
+    monkeypatch.setattr("besom.tracking.scribe.EVERY_S", 0.01)
     refused = threading.Event()
-    monkeypatch.setattr("besom.tracking.recorder.log.warning", lambda *_: refused.set())
-    with Recorder(store, log.path) as recorder:
-        recorder.start()
+    monkeypatch.setattr("besom.tracking.scribe.log.warning", lambda *_: refused.set())
+    with Scribe() as scribe, Recorder(store, log.path) as recorder:
+        assert not recorder.carry()
+        scribe.take(recorder)
         _rename(tmp_path / "mlflow.db", "metrics", "hidden")
         log.metrics({"train/loss": 1.0}, step=0)
         assert refused.wait(60)
@@ -299,8 +300,8 @@ def test_what_a_broken_store_did_not_take_is_sent_again_when_it_is_mended(store,
 
 # ── how it ends ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_block_that_reaches_its_end_finishes_the_run(store, log):
-    with Recorder(store, log.path) as recorder:
-        recorder.start()
+    with Scribe() as scribe, Recorder(store, log.path) as recorder:
+        scribe.take(recorder)
 
     run = store.client.get_run(recorder.run_id)
     assert run.info.status == "FINISHED"
@@ -311,8 +312,8 @@ def _ended_by(store: Store, log: RunLog, error: BaseException) -> Run:
     recorder = Recorder(store, log.path)
 
     def block() -> None:
-        with recorder:
-            recorder.start()
+        with Scribe() as scribe, recorder:
+            scribe.take(recorder)
             raise error
 
     with pytest.raises(type(error), match=str(error)):
@@ -347,9 +348,9 @@ def test_finish_sets_the_status(status, record):
 
 def test_an_outcome_is_kept_in_the_sweeps_words(store, log):
     recorder = Recorder(store, log.path)
-    recorder.start()
 
     recorder.finish("KILLED", "pruned at step 3", outcome="pruned")
+    recorder.carry()
 
     tags = store.client.get_run(recorder.run_id).data.tags
     assert (tags["besom.outcome"], tags["besom.reason"]) == ("pruned", "pruned at step 3")
@@ -359,8 +360,64 @@ def test_a_run_without_outcome_and_reason_has_no_empty_tags(record):
     assert not {"besom.outcome", "besom.reason"} & set(record().data.tags)
 
 
-# ── not before start ──────────────────────────────────────────────────────────────────────────────────────────────────
-def test_nothing_is_made_before_start(tmp_path, log):
+# ── MLflow is away ────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_run_whose_making_was_not_answered_is_not_made_twice(store, log, monkeypatch):
+    create = store.client.create_run
+
+    def create_unanswered(*words, **more):
+        create(*words, **more)
+        monkeypatch.undo()
+        raise ConnectionError("500")
+
+    monkeypatch.setattr(store.client, "create_run", create_unanswered)
+    recorder = Recorder(store, log.path)
+    with pytest.raises(ConnectionError):
+        recorder.carry()
+    recorder.finish("FINISHED")
+    assert recorder.carry()
+
+    (run,) = store.client.search_runs([store.experiment_id()])
+    assert run.info.status == "FINISHED"
+
+
+def test_an_earlier_attempts_run_is_found_by_what_it_is_known_by(store, record):
+    parent = store.create_run("study", {})
+    first = record(parent=parent, known_by={"besom.trial": "3"})
+    record(parent=parent, known_by={"besom.trial": "33"})
+
+    again = record(parent=parent, known_by={"besom.trial": "3"}, is_new=False)
+
+    assert again.info.run_id == first.info.run_id
+
+
+def test_a_run_that_does_not_count_is_sent_nothing(store, log):
+    log.params({"lr": 0.1})
+    recorder = Recorder(store, log.path, counts=lambda run_id: False)
+
+    assert recorder.carry()
+
+    assert store.client.get_run(recorder.run_id).data.params == {}
+
+
+def test_a_run_that_has_been_taken_up_by_then_is_not_ended(store, log):
+    recorder = Recorder(store, log.path)
+
+    recorder.finish("KILLED", outcome="requeued", unless=lambda: True)
+
+    assert recorder.carry()
+    assert store.client.get_run(recorder.run_id).info.status == "RUNNING"
+
+
+def test_who_gives_up_says_nothing_more(store, log):
+    recorder = Recorder(store, log.path)
+    recorder.give_up()
+
+    assert recorder.carry()
+    assert recorder.run_id is None
+
+
+# ── not before it is taken ────────────────────────────────────────────────────────────────────────────────────────────
+def test_nothing_is_made_before_it_is_taken(tmp_path, log):
     with Recorder(Store(f"sqlite:///{tmp_path}/fresh.db", "besom"), log.path) as recorder:
         log.params({"lr": 0.1})
 
@@ -368,7 +425,7 @@ def test_nothing_is_made_before_start(tmp_path, log):
     assert [path.name for path in tmp_path.iterdir()] == ["run.jsonl"]
 
 
-def test_a_block_that_fails_before_start_leaves_no_run(store, log):
+def test_a_block_that_fails_before_it_is_taken_leaves_no_run(store, log):
     with pytest.raises(ValueError, match="refused"), Recorder(store, log.path):
         raise ValueError("refused")
 

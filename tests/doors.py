@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 BESOM = str(Path(sys.executable).parent / "besom")
-PATIENCE_S = 120
+PATIENCE_S = 300  # a machine may be busy; nothing is to be learnt from that
 
 
 class Shell:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import optuna
 import psutil
-from doors import Shell, eventually
+from doors import PATIENCE_S, Shell, eventually
 from optuna.storages import RDBStorage
 from sqlalchemy import NullPool
 
@@ -88,7 +88,7 @@ class Sweep:
         return self.trial_pids(number)[attempt - 1]
 
     def end(self) -> tuple[int, str]:
-        out, err = self.process.communicate(timeout=120)
+        out, err = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, out + err
 
     def _started(self, number: int, attempt: int) -> bool:

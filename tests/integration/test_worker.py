@@ -30,7 +30,7 @@ def test_a_worker_joins_a_running_sweep_from_elsewhere(
     sweep.wait_for_attempt(1)
     sweep.wait_for_attempt(2)
     shell.write("go", "")
-    out, err = worker.communicate(timeout=120)
+    out, err = worker.communicate()
     assert worker.returncode == 0, err
     assert "study app: 2 more at a time" in out
     code, said = sweep.end()
@@ -42,7 +42,7 @@ def test_a_worker_that_is_stopped_gives_its_trial_back_and_the_sweep_goes_on(she
     worker = shell.start(BESOM, "worker", "app")
     sweep.wait_for_attempt(1)
     worker.send_signal(signal.SIGINT)
-    _, err = worker.communicate(timeout=120)
+    _, err = worker.communicate()
     assert worker.returncode == 130, err
     assert study(shell).trials[1].state.name == "WAITING"
     assert study(shell).trials[0].state.name == "RUNNING"
@@ -63,7 +63,7 @@ def test_a_worker_uses_the_code_of_its_own_folder(
     sweep.wait_for_attempt(1)
     shell.write("go", "")
     elsewhere.write("go", "")
-    _, err = worker.communicate(timeout=120)
+    _, err = worker.communicate()
     assert worker.returncode == 0, err
     assert (elsewhere.folder / "here").exists()
     assert sweep.end()[0] == 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from besom.sweep.study import FORKED, KIND, REASON, RUN, TRIAL, Study
+from besom.sweep.study import FORKED, KIND, REASON, RUN, TRIAL, Study, held_by
 from besom.tracking import Recorder, Store
 from besom.tracking.log import read, run_of
 from besom.tracking.recorder import Status
@@ -52,6 +52,8 @@ def faults(study: Study, store: Store, parent: str, *, thorough: bool = False) -
 def _faults_of(
     study: Study, store: Store, parent: str, trial: FrozenTrial, runs: list[Run], thorough: bool
 ) -> Iterator[Fault]:
+    if _is_being_recorded(trial, thorough):
+        return
     # an attempt that was killed early made a run that the trial does not know
     known = run_id(study, trial) or next((run.info.run_id for run in runs), None)
     own = next((run for run in runs if run.info.run_id == known), None)
@@ -83,6 +85,12 @@ def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, r
     kind, reason = (trial.user_attrs.get(key, "") for key in (KIND, REASON))
     recorder.finish(status, f"{kind}: {reason}" if kind else reason, outcome)
     recorder.carry()
+
+
+def _is_being_recorded(trial: FrozenTrial, thorough: bool) -> bool:
+    """Its worker, one that joined the sweep, may still be at it; of one on another machine nobody can know."""
+    holder = held_by(trial)
+    return holder is not None and not holder.holder_is_dead() and (holder.is_here() or not thorough)
 
 
 def run_id(study: Study, trial: FrozenTrial) -> str | None:

@@ -23,6 +23,8 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.experiment = "besom"
+        self.tracking_uri: str | None = None  # where its runs are, if not in its folder
         self.env = {
             key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_", "BESOM_"))
         }
@@ -69,13 +71,13 @@ class Shell:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        return MlflowClient(self.tracking_uri or f"sqlite:///{self.folder / 'mlflow.db'}")
 
-    def runs(self, experiment: str = "besom") -> list[Run]:
+    def runs(self) -> list[Run]:
         """Oldest first; none where nothing has been recorded."""
-        if not (self.folder / "mlflow.db").exists():
+        if not self.tracking_uri and not (self.folder / "mlflow.db").exists():
             return []
-        found = self.client.get_experiment_by_name(experiment)
+        found = self.client.get_experiment_by_name(self.experiment)
         if found is None:
             return []
         return list(self.client.search_runs([found.experiment_id], order_by=["attributes.start_time"]))

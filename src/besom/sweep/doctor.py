@@ -83,7 +83,8 @@ def _findings(study: Study, tracking_uri: str | None) -> Iterator[Fault]:
         store = Store(uri, "")
         yield from faults(study, store, parent, thorough=True)
         if store.client.get_run(parent).info.status == "RUNNING":
-            yield Fault("the study's run is RUNNING", partial(store.client.set_terminated, parent, "KILLED"))
+            ended = "KILLED" if study.owed(study.recall(N_TRIALS) or 0) else "FINISHED"
+            yield Fault("the study's run is RUNNING", partial(store.client.set_terminated, parent, ended))
 
 
 def _refuse_while_somebody_works(study: Study) -> None:

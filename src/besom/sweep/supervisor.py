@@ -101,7 +101,14 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
         raise
     finally:
         if store and run:
-            close_run(study, store, run, ended, plan)
+            _close(study, store, run, ended, plan)
+
+
+def _close(study: Study, store: Store, run: str, ended: Status, plan: Plan) -> None:
+    try:
+        close_run(study, store, run, ended, plan)
+    except InputError as error:
+        print(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study.name} --mend")
 
 
 def _heed(stop: Stop | None) -> None:

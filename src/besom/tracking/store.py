@@ -8,10 +8,11 @@ import os
 import posixpath
 import re
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from besom.errors import InputError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
+PAUSES_S = (0.2, 0.5, 1.0, 2.0)  # between two tries
 REACH_S = 5  # a server that does not answer in this time is called unreachable; MLflow itself would try for 244 s
 
 REFUSED = re.compile(r"[^\w\-. /]", re.ASCII)  # in a key; `:` would be taken, but is our mark
@@ -29,6 +31,27 @@ MAX_KEY = 250
 
 # without it MLflow's UI takes runs for conversations of a language model, and shows its pages for those
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
+T = TypeVar("T")
+
+
+def persistently(ask: Callable[[], T], where: str) -> T:
+    """Ask again what MLflow did not answer; what is asked must add nothing when it is done twice.
+
+    Raises:
+        InputError: MLflow does not answer.
+    """
+    for pause_s in (*PAUSES_S, None):
+        try:
+            return ask()
+        except InputError:
+            raise
+        except Exception as error:  # whatever MLflow, its store or the network raise
+            if pause_s is None:
+                raise InputError(f"{where}: MLflow does not take it: {_first_line(error)}") from error
+            time.sleep(pause_s)
+    raise AssertionError("the last try returns or raises")
 
 
 @dataclass
@@ -50,7 +73,12 @@ class Store:
         try:
             with sqlite_lock(self.uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
                 client = _mlflow_client(self.uri)
-                client.search_experiments(max_results=1)
+                if urlsplit(self.uri).scheme in SERVERS:  # it may be busy; a database says at once what is wrong
+                    persistently(lambda: client.search_experiments(max_results=1), f"tracking.uri={masked(self.uri)}")
+                else:
+                    client.search_experiments(max_results=1)
+        except InputError:
+            raise
         except (
             Exception
         ) as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own

@@ -44,6 +44,7 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         experiment=asked["experiment"],
         slots=_slots(asked, app),
         program=str(app.program),
+        question=asked["question"] or "",
         lease_s=_seconds(asked, "lease") or math.inf,
         deadline=time.time() + timeout if timeout else math.inf,
         trial_timeout_s=_seconds(asked, "trial_timeout"),

@@ -10,16 +10,14 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 
-import optuna
 import psutil
 from optuna.trial import TrialState
 
-from besom.errors import InputError, near
-from besom.locks import masked, sqlite_file
+from besom.errors import InputError
+from besom.sweep.catalogue import studies
 from besom.sweep.lease import Watch
 from besom.sweep.record import Fault, faults
-from besom.sweep.storage import open_storage
-from besom.sweep.study import FOLDER, N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
+from besom.sweep.study import N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
 from besom.tracking import Store
 
 ROUNDS = 3
@@ -33,7 +31,7 @@ def examine(url: str, name: str | None, tracking_uri: str | None, *, mend: bool)
         InputError: no such storage or study.
     """
     well = True
-    for study in _studies(url, name):
+    for study in studies(url, name):
         left = _mended(study, tracking_uri) if mend else list(_findings(study, tracking_uri))
         for fault in left:
             print(f"{study.name}: {fault.what}")
@@ -55,16 +53,6 @@ def _mended(study: Study, tracking_uri: str | None) -> list[Fault]:
         if not any(fault.mend for fault in left):
             break
     return list(_findings(study, tracking_uri))
-
-
-def _studies(url: str, name: str | None) -> list[Study]:
-    if (path := sqlite_file(url)) and not path.exists():
-        raise InputError(f"there is no {path}: nothing has been swept here; or name another: --storage URL")
-    storage = open_storage(url)
-    there = {summary.study_name for summary in optuna.get_all_study_summaries(storage) if FOLDER in summary.user_attrs}
-    if name and name not in there:
-        raise InputError(f"no study {name!r} in {masked(url)}{near(name, there)}")
-    return [Study(url, one) for one in sorted(there) if name in (None, one)]
 
 
 def _state(study: Study) -> str:

@@ -15,7 +15,7 @@ from besom.sweep.lease import LeaseLost
 from besom.sweep.outcome import Outcome, State, Terms, tail
 from besom.sweep.plan import Plan
 from besom.sweep.space import Value, label
-from besom.sweep.study import ENDS, RUN, TRIAL, Claim, Stop, Study
+from besom.sweep.study import ENDS, OVERRIDES, RUN, TRIAL, Claim, Stop, Study
 from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.tracking.recorder import Status
 
@@ -81,8 +81,11 @@ class Hold:
             values = space.suggest(self._claim.trial)
             run_log.params({key.lstrip("+"): value for key, value in values.items()})
             self._begin_run(values, run_log)
+            overrides = space.overrides(values)
+            if OVERRIDES not in self._claim.trial.user_attrs:
+                self._claim.trial.set_user_attr(OVERRIDES, overrides)
             try:
-                config = self._app.compose(number, space.overrides(values), folder)
+                config = self._app.compose(number, overrides, folder)
             except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
                 return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}")
             outcome = self._attempt.outcome(config)

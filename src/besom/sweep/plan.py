@@ -39,6 +39,7 @@ class Plan:
     experiment: str
     slots: tuple[Slot, ...]  # one for each worker
     program: str  # the app, as a user would start it
+    question: str = ""  # what the sweep is to find out, for people
     lease_s: float = 30.0
     deadline: float = float("inf")  # in seconds since 1970: no trial is begun after it
     trial_timeout_s: float | None = None

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from besom.sweep.findings import Findings
 from besom.sweep.objective import described
 from besom.sweep.plan import Plan
 from besom.sweep.space import short
@@ -105,3 +106,22 @@ def one_line(trial: FrozenTrial, plan: Plan) -> str:
         case _:
             end = f"failed: {trial.user_attrs.get(REASON, 'no reason given')} "
     return f"trial {trial.number} {end}  {point}  {took}"
+
+
+def summary(findings: Findings, recorded: bool) -> str:
+    """The end of a sweep."""
+    counts, best = findings.counts, findings.best
+    lines = [
+        f"study {findings.name}: {counts.finished} of {findings.n_trials} trials: "
+        f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
+    ]
+    if len(findings.objectives) > 1:
+        lines.append(f"none beats these in all objectives (Pareto front, {len(best)} trials):")
+    for trial in best:
+        lines += [
+            f"best: trial {trial.number} with {findings.said(trial)}",
+            f"repeat it:  {findings.command(trial)}",
+        ]
+    if recorded:
+        lines.append(f"look at it: besom ui {findings.name}")
+    return "\n".join(lines)

@@ -43,14 +43,17 @@ FOLDER, PARENT_RUN, STOP, SPACE, SUPERVISOR = (
 )
 # and of its last sweep: its budget, its last moment, where it was recorded, how it was started
 N_TRIALS, DEADLINE, TRACKING, COMMAND = "besom.n_trials", "besom.deadline", "besom.tracking_uri", "besom.command"
+# what it is to find out, in words; the app it sweeps, as a user would start it; how many trials at a time
+QUESTION, PROGRAM, SLOTS = "besom.question", "besom.program", "besom.slots"
 # user attributes of a trial
-RUN, LEASE, BEAT, ENDS, KIND, REASON = (
+RUN, LEASE, BEAT, ENDS, KIND, REASON, OVERRIDES = (
     "besom.run",
     "besom.lease",
     "besom.beat",
     "besom.ends",
     "besom.kind",
     "besom.reason",
+    "besom.overrides",
 )
 
 FORKED = "besom.forked"  # of a trial that a fork has adopted: the study and the number it comes from
@@ -196,7 +199,7 @@ class Study:
 
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @_all_or_nothing
-    def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner) -> Claim | None:
+    def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner, slot: str = "") -> Claim | None:
         """Take the next trial for this worker alone; None when the budget is spent or what is left runs elsewhere.
 
         `sampler` is given the trial's number, so that a seed gives each trial its own point, whichever worker and
@@ -207,7 +210,7 @@ class Study:
             if counts.finished + counts.running >= n_trials:  # a budget made smaller leaves some waiting
                 return None
             trial_id = self._next_id()
-            lease = Lease.mine()
+            lease = Lease.mine(slot)
             self._storage.set_trial_user_attr(trial_id, LEASE, lease.as_attr())
         number = self._storage.get_trial(trial_id).number
         # a fresh study: Optuna's own keeps a list of trials from its last look
@@ -322,6 +325,17 @@ class Study:
     def as_optuna(self) -> optuna.Study:
         """For what Optuna itself judges; not to be written to."""
         return self._study
+
+    def objectives(self) -> tuple[Objective, ...]:
+        return tuple(
+            Objective(name, direction, key)
+            for key, text in list(self._study.user_attrs[SPACE].items())[: len(self._study.directions)]
+            for direction, _, name in [text.partition(" ")]
+        )
+
+    def space(self) -> dict[str, str]:
+        """As `Space.describe` has said it, a line a key."""
+        return dict(list(self._study.user_attrs[SPACE].items())[len(self._study.directions) :])
 
     # ── what the study remembers ──────────────────────────────────────────────────────────────────────────────────────
     def remember(self, key: str, value: Any) -> None:

@@ -17,19 +17,20 @@ from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
 from besom.locks import masked
+from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS
 from besom.sweep.job import refuse_homebound
 from besom.sweep.joining import Command
 from besom.sweep.launch import LaunchThread, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
+from besom.sweep.page import close_run, open_run
 from besom.sweep.plan import Plan, Sweep
-from besom.sweep.progress import Progress, progress
+from besom.sweep.progress import Progress, progress, summary
 from besom.sweep.rehearsal import rehearse
-from besom.sweep.report import close_run, open_run, summary
 from besom.sweep.samplers import check
 from besom.sweep.stopping import Judge, make_terminator
-from besom.sweep.study import DEADLINE, N_TRIALS, REASON, SWEPT, TRACKING, Stop, Study
+from besom.sweep.study import DEADLINE, N_TRIALS, PROGRAM, QUESTION, REASON, SLOTS, SWEPT, TRACKING, Stop, Study
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
@@ -60,7 +61,7 @@ def supervise(sweep: Sweep) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     with study.supervised(watch) as renew:
         _sweep(sweep, study, watch, renew)
-    print(summary(study, sweep.plan))
+    print(summary(Findings.of(study), sweep.plan.tracking_uri is not None))
     if not study.best():
         raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
 
@@ -81,6 +82,9 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
     os.environ[SWEPT] = study.identity
     study.remember(N_TRIALS, plan.n_trials)
+    study.remember(PROGRAM, plan.program)
+    study.remember(QUESTION, plan.question)
+    study.remember(SLOTS, len(plan.slots))
     study.remember(DEADLINE, None if plan.deadline == math.inf else plan.deadline)
     Command.mine().remember(study)
     study.remember(TRACKING, plan.tracking_uri if plan.tracking_uri == masked(plan.tracking_uri or "") else None)
@@ -101,12 +105,12 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
         raise
     finally:
         if store and run:
-            _close(study, store, run, ended, plan)
+            _close(study, store, run, ended)
 
 
-def _close(study: Study, store: Store, run: str, ended: Status, plan: Plan) -> None:
+def _close(study: Study, store: Store, run: str, ended: Status) -> None:
     try:
-        close_run(study, store, run, ended, plan)
+        close_run(study, store, run, ended)
     except InputError as error:
         print(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study.name} --mend")
 

@@ -48,6 +48,7 @@ class BesomSweeperConf:
     lease: float = 30.0  # seconds without a beat after which a worker is taken for dead
     join: bool = False  # work for a sweep that runs, instead: what `besom worker` sets
     # the record
+    question: str | None = None  # what the sweep is to find out: it stands at the top of the study's page
     tracking_uri: str | None = "${oc.select:tracking.uri,${oc.env:MLFLOW_TRACKING_URI,'sqlite:///mlflow.db'}}"
     experiment: str = "${oc.select:tracking.experiment,${oc.env:MLFLOW_EXPERIMENT_NAME,besom}}"
 

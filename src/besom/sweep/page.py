@@ -1,19 +1,18 @@
-"""What a study says of itself: on the terminal, and as its run in MLflow, the parent of its trials' runs."""
+"""The study's page: its run in MLflow, the parent of its trials' runs."""
 
 from __future__ import annotations
 
-import shlex
 import time
 from contextlib import suppress
 from functools import partial
 
 import yaml
-from optuna.trial import FrozenTrial
 
 from besom.locks import masked
-from besom.sweep.objective import described
+from besom.sweep.findings import Findings
+from besom.sweep.note import note
 from besom.sweep.plan import Plan
-from besom.sweep.record import faults, run_id
+from besom.sweep.record import faults
 from besom.sweep.study import PARENT_RUN, Study
 from besom.tracking import Store, persistently
 from besom.tracking.facts import tags
@@ -44,7 +43,7 @@ def open_run(study: Study, store: Store | None, plan: Plan) -> str | None:
     return run
 
 
-def close_run(study: Study, store: Store, run: str, status: Status, plan: Plan) -> None:
+def close_run(study: Study, store: Store, run: str, status: Status) -> None:
     """Write what the study has found, and end its run; runs that a dead worker has left open are ended too.
 
     Raises:
@@ -52,13 +51,14 @@ def close_run(study: Study, store: Store, run: str, status: Status, plan: Plan) 
     """
     ask = partial(persistently, where=f"tracking_uri={masked(store.uri)}")
     at = int(time.time() * 1000)  # asked twice, MLflow keeps what is said of one moment once
-    counts = study.counts()
+    findings = Findings.of(study)
+    counts = findings.counts
     found = {"completed": float(counts.complete), "pruned": float(counts.pruned), "failed": float(counts.failed)}
-    if best := study.best():
+    if best := findings.best:
         numbers = ", ".join(str(trial.number) for trial in best)
         ask(lambda: store.client.set_tag(run, "besom.best_trial", numbers))
-        ask(lambda: store.client.set_tag(run, "mlflow.note.content", note(study, plan)))
-        if len(plan.objectives) == 1:
+        ask(lambda: store.client.set_tag(run, "mlflow.note.content", note(findings)))
+        if len(findings.objectives) == 1:
             found["best"] = best[0].values[0]
     for name, value in found.items():
         ask(partial(store.client.log_metric, run, name, value, timestamp=at, step=0))
@@ -66,38 +66,3 @@ def close_run(study: Study, store: Store, run: str, status: Status, plan: Plan) 
         if fault.mend:
             ask(fault.mend)
     ask(lambda: store.client.set_terminated(run, status))
-
-
-def summary(study: Study, plan: Plan) -> str:
-    counts, best = study.counts(), study.best()
-    lines = [
-        f"study {study.name}: {counts.finished} of {plan.n_trials} trials: "
-        f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
-    ]
-    if len(plan.objectives) > 1:
-        lines.append(f"none beats these in all objectives (Pareto front, {len(best)} trials):")
-    for trial in best:
-        lines += [
-            f"best: trial {trial.number} with {described(trial.values, plan.objectives)}",
-            f"repeat it:  {command(trial, plan)}",
-        ]
-    if plan.tracking_uri:
-        lines.append(f"look at it: besom ui {study.name}")
-    return "\n".join(lines)
-
-
-def note(study: Study, plan: Plan) -> str:
-    """Markdown."""
-    counts = study.counts()
-    found = (
-        f"**Best: trial {trial.number}, {described(trial.values, plan.objectives)}** "
-        f"(run `{run_id(study, trial) or ''}`)\n\n```\n{command(trial, plan)}\n```\n\n"
-        for trial in study.best()
-    )
-    ended = f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed, of {plan.n_trials} trials\n"
-    return "".join(found) + ended
-
-
-def command(trial: FrozenTrial, plan: Plan) -> str:
-    """What to paste into a shell to train this point again, alone."""
-    return shlex.join([*shlex.split(plan.program), *plan.space.overrides(plan.space.values(trial.params))])

@@ -19,7 +19,8 @@ from besom.app import refuse, run
 from besom.config import load, shipped
 from besom.errors import BesomError
 from besom.hydra_versions import VERSION_BASE
-from besom.locks import masked
+from besom.kept import write
+from besom.secrecy import environment_unread, masked, public, public_value
 from besom.settings import Settings
 from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.trial import in_sweep, preload
@@ -34,7 +35,7 @@ def main(cfg: DictConfig) -> float:
     log = RunLog(folder / "run.jsonl")
     if _first_process():
         frozen = folder / "config.yaml"
-        frozen.write_text(OmegaConf.to_yaml(cfg))
+        write(frozen, public(cfg))
         log.params(_params(cfg))
         log.artifact(frozen)
     try:
@@ -79,9 +80,13 @@ def _fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None
 
 
 def _params(cfg: DictConfig) -> dict[str, Any]:
-    """The chosen option of each group, and every value by its dotted key; where a run is recorded is no parameter."""
+    """The chosen option of each group, and every value by its dotted key, but no secret.
+
+    Where a run is recorded is no parameter.
+    """
     chosen = {group: option for group, option in HydraConfig.get().runtime.choices.items() if "/" not in group}
-    values = OmegaConf.to_container(cfg, resolve=True)
+    with environment_unread():
+        values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
     flat = _flatten({str(key): value for key, value in values.items() if key != "tracking"})
     return {group: option for group, option in chosen.items() if option and group != "tracking"} | dict(flat)
@@ -92,7 +97,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping) and value:
             yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            yield f"{prefix}{key}", public_value(f"{prefix}{key}", value)
 
 
 if __name__ == "__main__":

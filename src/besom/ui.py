@@ -8,6 +8,7 @@ import sys
 from urllib.parse import urlsplit
 
 from besom.errors import InputError, near
+from besom.secrecy import masked
 from besom.tracking.store import SERVERS, Store
 
 HOST = "127.0.0.1"
@@ -24,19 +25,20 @@ def serve(study: str | None, port: int) -> None:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     page = _page(Store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom")), study)
     if urlsplit(uri).scheme in SERVERS:
-        print(f"{uri.rstrip('/')}/{page}")
+        print(f"{masked(uri).rstrip('/')}/{page}")
         return
     _check_port(port)
     print(f"MLflow's UI, in a few seconds: http://{HOST}:{port}/{page}\nCtrl-C ends it", flush=True)
-    command = _command(uri, port)
+    command = _command(port)
     lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    store = {"MLFLOW_BACKEND_STORE_URI": uri}  # and not on the command line, which anybody may read
     # no besom process stays behind it: one server and its one worker are all that runs
-    os.execve(command[0], command, {**os.environ, **lean})
+    os.execve(command[0], command, {**os.environ, **lean, **store})
 
 
-def _command(uri: str, port: int) -> list[str]:
+def _command(port: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri),
+        *(sys.executable, "-m", "mlflow", "server"),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
         # by default MLflow answers to names like 10.evil.com, which a web page could use to read the runs
         *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),

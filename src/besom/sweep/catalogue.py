@@ -5,7 +5,8 @@ from __future__ import annotations
 import optuna
 
 from besom.errors import InputError, near
-from besom.locks import masked, sqlite_file
+from besom.locks import sqlite_file
+from besom.secrecy import masked
 from besom.sweep.storage import open_storage
 from besom.sweep.study import FOLDER, Study
 

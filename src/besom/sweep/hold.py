@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from besom.secrecy import masked, public_override
 from besom.sweep.attempt import Attempt
 from besom.sweep.in_place import InPlace
 from besom.sweep.job import App
@@ -83,7 +84,7 @@ class Hold:
             self._begin_run(values, run_log)
             overrides = space.overrides(values)
             if OVERRIDES not in self._claim.trial.user_attrs:
-                self._claim.trial.set_user_attr(OVERRIDES, overrides)
+                self._claim.trial.set_user_attr(OVERRIDES, list(map(public_override, overrides)))
             try:
                 config = self._app.compose(number, overrides, folder)
             except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
@@ -93,7 +94,7 @@ class Hold:
             named = zip(self._plan.objectives, outcome.values, strict=False)
             run_log.metrics({objective.key: value for objective, value in named}, step=0)
         if outcome.state == "failed":
-            run_log.tags({"besom.output": tail(folder / "output.log")})
+            run_log.tags({"besom.output": masked(tail(folder / "output.log"))})
         return outcome
 
     def _fork(self, folder: Path) -> Attempt | InPlace:

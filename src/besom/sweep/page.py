@@ -8,7 +8,7 @@ from functools import partial
 
 import yaml
 
-from besom.locks import masked
+from besom.secrecy import masked
 from besom.sweep.findings import Findings
 from besom.sweep.note import note
 from besom.sweep.plan import Plan

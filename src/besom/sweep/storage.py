@@ -20,7 +20,8 @@ from sqlalchemy import Connection, create_engine, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from besom.errors import BesomError, InputError, RunError
-from besom.locks import masked, sqlite_file, sqlite_lock
+from besom.locks import sqlite_file, sqlite_lock
+from besom.secrecy import masked, reveal
 
 PATIENCE_S = 300.0  # a server that is away for longer is given up
 PAUSE_S = 2.0  # between two tries, at most
@@ -53,6 +54,7 @@ def open_storage(url: str, *, wait: bool = False) -> RDBStorage:
     Raises:
         InputError: it cannot be used; nothing has been written.
     """
+    url = reveal(url)
     optuna.logging.set_verbosity(logging.WARNING)
     # a server that is lost it takes for a query that is too long, and says so at length
     logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)

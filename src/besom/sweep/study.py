@@ -23,7 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from besom.errors import InputError
-from besom.locks import masked
+from besom.secrecy import masked
 from besom.sweep.infeasible import SamplersStudy, mark_infeasible
 from besom.sweep.lease import Lease, LeaseLost, Watch
 from besom.sweep.objective import Direction, Objective

@@ -16,7 +16,6 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
-from besom.locks import masked
 from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS
@@ -87,7 +86,7 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     study.remember(SLOTS, len(plan.slots))
     study.remember(DEADLINE, None if plan.deadline == math.inf else plan.deadline)
     Command.mine().remember(study)
-    study.remember(TRACKING, plan.tracking_uri if plan.tracking_uri == masked(plan.tracking_uri or "") else None)
+    study.remember(TRACKING, plan.tracking_uri)
     run = open_run(study, store, plan)
     ended: Status = "FAILED"
     try:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from besom.errors import InputError
-from besom.locks import masked, sqlite_file, sqlite_lock
+from besom.locks import sqlite_file, sqlite_lock
+from besom.secrecy import masked, reveal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,10 +70,11 @@ class Store:
             InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody answers there.
 
         """
-        check_uri(self.uri)
+        uri = reveal(self.uri)
+        check_uri(uri)
         try:
             with sqlite_lock(self.uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
-                client = _mlflow_client(self.uri)
+                client = _mlflow_client(uri)
                 if urlsplit(self.uri).scheme in SERVERS:  # it may be busy; a database says at once what is wrong
                     persistently(lambda: client.search_experiments(max_results=1), f"tracking.uri={masked(self.uri)}")
                 else:

@@ -69,13 +69,14 @@ class BesomSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Exits as besom's commands do: Hydra would exit 1 with a trace whatever went wrong."""
         from besom.errors import INTERRUPTED, BesomError
+        from besom.secrecy import without_passwords
         from besom.sweep.asked import as_sweep
         from besom.sweep.job import App
         from besom.sweep.joining import join
         from besom.sweep.program import Program
         from besom.sweep.supervisor import supervise
 
-        app = App(self._task, self._context, self._config, Program.running())
+        app = App(self._task, self._context, without_passwords(self._config), Program.running())
         try:
             sweep = as_sweep(self._settings, arguments, app)
             join(sweep) if self._settings["join"] else supervise(sweep)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from besom.errors import InputError
-from besom.locks import masked
+from besom.secrecy import masked
 from besom.tracking import Store
 from besom.tracking.store import as_key, as_param, check_uri
 

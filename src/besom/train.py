@@ -53,7 +53,7 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
     if tracking.uri is None or in_sweep() or not _first_process():
         return _fit(settings, log, folder)
     store = Store(tracking.uri, tracking.experiment)
-    with Scribe() as scribe, Recorder(store, log.path, name=tracking.run_name, tags=tracking.tags) as run:
+    with Scribe() as scribe, Recorder(store, log.path, name=tracking.run_name, tags=_public(tracking.tags)) as run:
 
         def begin() -> None:
             _ = store.client  # a store that cannot be opened is refused before the first step
@@ -66,6 +66,10 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
     else:
         print(f"recorded as run {run.run_id} in {masked(store.uri)}; to look at it: besom ui")
     return value
+
+
+def _public(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: public_value(name, value) for name, value in tags.items()}
 
 
 def _first_process() -> bool:

@@ -122,8 +122,8 @@ def _fault(study: Study, store: Store, trial: FrozenTrial, run: Run | None, thor
         return f"trial {trial.number} has no run in MLflow" if began else None
     if run.info.status != status:
         return f"trial {trial.number} is {trial.state.name} in the study, its run is {run.info.status}"
-    recorded = [value for key, value in run.data.metrics.items() if key.startswith("objective")]
-    if trial.state == TrialState.COMPLETE and sorted(recorded) != sorted(map(_as_mlflow_has_it, trial.values)):
+    recorded = [run.data.metrics.get(objective.key) for objective in study.objectives()]
+    if trial.state == TrialState.COMPLETE and recorded != list(map(_as_mlflow_has_it, trial.values)):
         return f"trial {trial.number}: its objective is not in MLflow"
     if thorough and (missing := _missing(store, run, _log_of(study, trial))):
         return f"trial {trial.number}: {missing} values of its log are not in MLflow"

@@ -266,9 +266,9 @@ class Study:
         with self._held(claim):
             self._requeue(claim.trial._trial_id, end)
 
-    def reported(self, claim: Claim) -> set[int]:
-        """The steps that have a value, from this attempt or an earlier one."""
-        return set(self._storage.get_trial(claim.trial._trial_id).intermediate_values)
+    def reported(self, claim: Claim) -> dict[int, float]:
+        """The values by their steps, from this attempt or an earlier one."""
+        return self._storage.get_trial(claim.trial._trial_id).intermediate_values
 
     def retries_left(self, claim: Claim, max_retries: int) -> int:
         return max_retries - _retries(claim.trial.user_attrs.get(ENDS, []))

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self, TypeVar
 from uuid import uuid4
 
+from besom.secrecy import masked
 from besom.tracking import facts
 from besom.tracking.log import Entry, RunLog, read
-from besom.tracking.store import Store, as_key, as_param
+from besom.tracking.store import MAX_KEY, Store, as_key, as_param
 
 Item = TypeVar("Item")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -74,6 +76,7 @@ class Recorder:
         self._made = False
         self._offset = 0
         self._params_sent: set[str] = set()
+        self._odd_steps: dict[tuple[str, str], list[str]] = {}  # of metrics that were no finite number
         self._end: _End | None = None
         self._given_up = threading.Event()
 
@@ -138,9 +141,8 @@ class Recorder:
         assert self.run_id is not None
         if end.unless():
             return
-        for tag, value in {"besom.outcome": end.outcome, "besom.reason": end.reason}.items():
-            if value:
-                self._store.client.set_tag(self.run_id, tag, value[:MAX_TAG])
+        said = {"besom.outcome": end.outcome, "besom.reason": masked(end.reason)}
+        self._send_tags({tag: value for tag, value in said.items() if value})
         self._store.client.set_terminated(self.run_id, end.status)
 
     def _drain(self) -> None:
@@ -154,13 +156,12 @@ class Recorder:
             self._offset = end
 
     def _send(self, batch: _Batch) -> None:
-        from mlflow.entities import Dataset, DatasetInput, Metric, RunTag
+        from mlflow.entities import Dataset, DatasetInput, Metric
 
         assert self.run_id is not None
         client, run = self._store.client, self.run_id
         self._send_params({key: value for key, value in batch.params.items() if key not in self._params_sent})
-        for some_tags in _chunks([RunTag(key, value[:MAX_TAG]) for key, value in batch.tags.items()], MAX_TAGS):
-            client.log_batch(run, tags=some_tags)
+        self._send_tags({**batch.tags, **self._not_finite(batch.metrics)})
         metrics = [Metric(key, value, t, step) for key, value, t, step in batch.metrics]
         for some_metrics in _chunks(metrics, MAX_METRICS):
             client.log_batch(run, metrics=some_metrics)
@@ -200,6 +201,28 @@ class Recorder:
             if len(value) > MAX_VALUE:
                 client.log_text(run, value, f"params/{key}.txt")
         self._params_sent.update(params)
+
+    def _send_tags(self, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        assert self.run_id is not None
+        client, run = self._store.client, self.run_id
+        for some in _chunks([RunTag(key, value[:MAX_TAG]) for key, value in tags.items()], MAX_TAGS):
+            client.log_batch(run, tags=some)
+        for key, value in tags.items():
+            if len(value) > MAX_TAG:
+                client.log_text(run, value, f"tags/{key}.txt")
+
+    def _not_finite(self, metrics: Sequence[tuple[str, float, int, int]]) -> dict[str, str]:
+        """As tags: MLflow keeps infinity as the largest number there is, and its UI shows no NaN."""
+        tags = {}
+        for key, value, _, step in metrics:
+            if not math.isfinite(value):
+                steps = self._odd_steps.setdefault((key, str(value)), [])
+                if str(step) not in steps:
+                    steps.append(str(step))
+                tags[f"not_finite.{key}.{value}"[:MAX_KEY]] = f"{value} at step {', '.join(steps)}"
+        return tags
 
 
 class _Batch:

@@ -16,9 +16,11 @@ from optuna.trial import TrialState
 from besom.errors import InputError
 from besom.sweep.catalogue import studies
 from besom.sweep.lease import Watch
+from besom.sweep.page import Page
 from besom.sweep.record import Fault, faults
 from besom.sweep.study import N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
 from besom.tracking import Store
+from besom.tracking.recorder import Status
 
 ROUNDS = 3
 MAX_RETRIES = 1_000_000  # a trial that lost its worker is given back, whatever it has spent: the sweep decides
@@ -71,8 +73,8 @@ def _findings(study: Study, tracking_uri: str | None) -> Iterator[Fault]:
         store = Store(uri, "")
         yield from faults(study, store, parent, thorough=True)
         if store.client.get_run(parent).info.status == "RUNNING":
-            ended = "KILLED" if study.owed(study.recall(N_TRIALS) or 0) else "FINISHED"
-            yield Fault("the study's run is RUNNING", partial(store.client.set_terminated, parent, ended))
+            ended: Status = "KILLED" if study.owed(study.recall(N_TRIALS) or 0) else "FINISHED"
+            yield Fault("the study's run is RUNNING", partial(Page(study, store, parent).close, ended))
 
 
 def _refuse_while_somebody_works(study: Study) -> None:

@@ -23,7 +23,7 @@ from besom.sweep.job import refuse_homebound
 from besom.sweep.joining import Command
 from besom.sweep.launch import LaunchThread, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
-from besom.sweep.page import close_run, open_run
+from besom.sweep.page import Page
 from besom.sweep.plan import Plan, Sweep
 from besom.sweep.progress import Progress, progress, summary
 from besom.sweep.rehearsal import rehearse
@@ -87,7 +87,7 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     study.remember(DEADLINE, None if plan.deadline == math.inf else plan.deadline)
     Command.mine().remember(study)
     study.remember(TRACKING, plan.tracking_uri)
-    run = open_run(study, store, plan)
+    page = Page.open(study, store, plan) if store else None
     ended: Status = "FAILED"
     try:
         study.reap(watch, plan.max_retries)  # what a killed session on this machine has left
@@ -95,7 +95,7 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
             print(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
             print("Ctrl-C stops it; the same command goes on", flush=True)
             with progress(study, plan) as view:
-                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study))
+                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study), page)
                 _launch_until_done(sweep, study, look)
         _heed(study.stop())
         ended = "FINISHED" if study.best() else "FAILED"
@@ -103,15 +103,15 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
         ended = "KILLED"
         raise
     finally:
-        if store and run:
-            _close(study, store, run, ended)
+        if page:
+            _close(page, ended, study.name)
 
 
-def _close(study: Study, store: Store, run: str, ended: Status) -> None:
+def _close(page: Page, ended: Status, study: str) -> None:
     try:
-        close_run(study, store, run, ended)
+        page.close(ended)
     except InputError as error:
-        print(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study.name} --mend")
+        print(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study} --mend")
 
 
 def _heed(stop: Stop | None) -> None:
@@ -135,10 +135,13 @@ class _Look:
     plan: Plan
     renew: Callable[[], None]
     judge: Judge
+    page: Page | None  # None: nothing is recorded
     _renewed: float = 0.0
 
     def __call__(self) -> None:
         self.view.refresh()
+        if self.page:
+            self.page.refresh()
         if time.monotonic() - self._renewed > self.plan.lease_s / BEATS:
             self.renew()
             self._renewed = time.monotonic()

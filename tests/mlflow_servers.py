@@ -17,7 +17,7 @@ from typing import Literal
 from doors import eventually
 from servers import free_port
 
-Fault = Literal["none", "refused", "unanswered"]
+Fault = Literal["none", "refused", "unanswered", "late"]
 
 
 class MlflowServer:
@@ -63,13 +63,15 @@ def _environment() -> dict[str, str]:
 
 
 class Proxy:
-    """Passes all on, unless `fault` says otherwise of a request; `refused` is not passed on, `unanswered` is, and
-    its answer is lost.
+    """Passes all on, unless `fault` says otherwise of a request.
+
+    `refused` is not passed on; `unanswered` is, and its answer is lost; `late` waits until it is released.
     """
 
     def __init__(self, target: int) -> None:
         self.fault: Callable[[str, str], Fault] = lambda method, path: "none"
         self.faults = 0
+        self.release = threading.Event()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -90,6 +92,7 @@ class Proxy:
         self._thread.start()
 
     def close(self) -> None:
+        self.release.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -99,6 +102,8 @@ class Proxy:
         fault = self.fault(asked.command, asked.path)
         if fault != "none":
             self.faults += 1
+        if fault == "late":
+            self.release.wait()
         status, headers, answer = 503, [], b"away"
         if fault != "refused":
             connection = HTTPConnection("127.0.0.1", target)

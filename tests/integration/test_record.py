@@ -77,6 +77,20 @@ def test_trials_end_while_mlflow_is_away_and_are_recorded_when_it_is_back(shell:
     assert_recorded(shell, 3)
 
 
+def test_trials_train_to_their_end_while_mlflow_keeps_them_waiting_for_an_answer(shell: Shell, proxy: Proxy) -> None:
+    sweep = Sweep(shell, "+how=until told", "hydra.sweeper.n_trials=3", recorded_at(proxy))
+    sweep.wait_for_attempt(0)
+    proxy.fault = lambda method, path: "late"
+    shell.write("go", "")
+    eventually(lambda: has_ended(shell, 3), "all trials")
+    assert proxy.faults
+    proxy.fault = lambda method, path: "none"
+    proxy.release.set()
+    code, said = sweep.end()
+    assert code == 0, said
+    assert_recorded(shell, 3)
+
+
 def test_what_mlflow_has_done_and_not_answered_is_not_done_twice(shell: Shell, proxy: Proxy) -> None:
     asked: dict[str, int] = {}
 

@@ -59,6 +59,11 @@ class Hold:
     def _run_log(self) -> RunLog:
         return RunLog(self._study.folder / str(self._claim.number) / "run.jsonl")
 
+    @cached_property
+    def _ends(self) -> list[str]:
+        """Of the trial's earlier attempts, why each has ended."""
+        return list(self._claim.trial.user_attrs.get(ENDS, []))
+
     def run(self) -> None:
         """Raises LeaseLost: the trial is another worker's by now; this one has nothing more to say."""
         pulse = threading.Thread(target=self._beat, name="besom-pulse", daemon=True)
@@ -87,6 +92,7 @@ class Hold:
         folder = self._study.folder / str(number)
         with self._fork(folder) as self._attempt:  # while the trial's process wakes, its point is drawn
             values = space.suggest(self._claim.trial)
+            self._run_log.attempt()
             self._run_log.params(_searched(values))
             self._run_log.tags({"besom.slot": self._claim.lease.slot})
             self._begin_run(values)
@@ -98,7 +104,7 @@ class Hold:
             except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
                 return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}")
             outcome = self._attempt.outcome(config)
-        self._run_log.metrics(self._score(outcome, time.monotonic() - began), step=0)
+        self._run_log.metrics(self._score(outcome, time.monotonic() - began), step=len(self._ends))
         if outcome.state == "failed":
             self._run_log.tags({"besom.output": masked(tail(folder / "output.log"))})
         return outcome
@@ -183,7 +189,7 @@ class Hold:
         """In MLflow, where it may be made at once, or when MLflow is back."""
         if self._record is None:
             return
-        trial, ends = self._claim.trial, self._claim.trial.user_attrs.get(ENDS, [])
+        trial, ends = self._claim.trial, self._ends
         if ends:
             self._run_log.tags({"besom.attempts": str(len(ends) + 1), "besom.earlier_attempts": ", ".join(ends)})
         self._run = Recorder(

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.sweep.study import FORKED, KIND, REASON, RUN, TRIAL, Study, held_by
 from besom.tracking import Recorder, Store
-from besom.tracking.log import read, run_of
+from besom.tracking.log import Told, read, run_of
 from besom.tracking.recorder import Status
 from besom.tracking.store import as_key
 
@@ -132,9 +132,10 @@ def _fault(study: Study, store: Store, trial: FrozenTrial, run: Run | None, thor
 
 def _missing(store: Store, run: Run, log: Path) -> int:
     said: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    told = Told()
     for entry, _ in read(log):
-        if entry["kind"] == "metrics":
-            for key in entry["values"]:
+        if (news := told.news(entry))["kind"] == "metrics":
+            for key in news["values"]:
                 said[as_key(key)].add((entry["step"], entry["t"]))
     kept = {
         key: {(metric.step, metric.timestamp) for metric in store.client.get_metric_history(run.info.run_id, key)}

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from besom.secrecy import masked
 from besom.tracking import facts
-from besom.tracking.log import Entry, RunLog, read
+from besom.tracking.log import Entry, RunLog, Told, read
 from besom.tracking.store import MAX_KEY, Store, as_key, as_param
 
 Item = TypeVar("Item")
@@ -75,6 +75,8 @@ class Recorder:
         self._taken_up = run_id is not None
         self._made = False
         self._offset = 0
+        self._told = Told()
+        self._unsent = _Batch()
         self._params_sent: set[str] = set()
         self._odd_steps: dict[tuple[str, str], list[str]] = {}  # of metrics that were no finite number
         self._end: _End | None = None
@@ -147,13 +149,12 @@ class Recorder:
 
     def _drain(self) -> None:
         """Send every whole line not yet sent. What fails stays unsent: sending a line twice adds nothing."""
-        batch, end = _Batch(), self._offset
         for entry, behind in read(self._log_path, self._offset):
-            batch.add(entry)
-            end = behind
-        if end > self._offset:
-            self._send(batch)
-            self._offset = end
+            self._unsent.add(self._told.news(entry))
+            self._offset = behind
+        if self._unsent.lines:
+            self._send(self._unsent)
+            self._unsent = _Batch()
 
     def _send(self, batch: _Batch) -> None:
         from mlflow.entities import Dataset, DatasetInput, Metric
@@ -229,6 +230,7 @@ class _Batch:
     """Lines of the log, sorted by where they go."""
 
     def __init__(self) -> None:
+        self.lines = 0
         self.params: dict[str, str] = {}
         self.tags: dict[str, str] = {}
         self.metrics: list[tuple[str, float, int, int]] = []
@@ -236,6 +238,7 @@ class _Batch:
         self.datasets: list[dict[str, str]] = []
 
     def add(self, entry: Entry) -> None:
+        self.lines += 1
         match entry["kind"]:
             case "params":
                 self.params.update({as_key(key): as_param(value) for key, value in entry["values"].items()})

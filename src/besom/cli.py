@@ -17,7 +17,7 @@ Sweep hyperparameters, with every run recorded.
   besom train [override ...]               one tracked run
   besom sweep [NAME|FILE] [override ...]   sweeps/NAME.yaml (default: digits); again = resume
   besom worker STUDY [override ...]        more slots for a sweep that runs, here or on another machine
-  besom doctor [STUDY] [--mend]            what a crash has left; --mend puts it right
+  besom doctor [STUDY|FOLDER] [--mend]     what a crash has left; --mend puts it right
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
 
 Overrides are Hydra's: optimizer=sgd, optimizer.lr=0.05, 'model.activation=choice(relu,gelu)'.
@@ -104,19 +104,27 @@ def _worker(arguments: list[str]) -> None:
 
 def _doctor(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog="besom doctor", description="What a crash has left of a study. Exit: 0 all is well, 1 something is left."
+        prog="besom doctor",
+        description="What a crash has left of a study, or of one run. Exit: 0 all is well, 1 something is left.",
     )
-    parser.add_argument("study", nargs="?", help="default: every study in the storage")
+    parser.add_argument(
+        "study", nargs="?", help="default: every study in the storage; or the output folder of a run, to be recorded"
+    )
     parser.add_argument("--storage", default="sqlite:///optuna.db", metavar="URL")
     parser.add_argument("--tracking-uri", metavar="URI", help="default: where the study was recorded")
     parser.add_argument("--mend", action="store_true", help="put right what can be")
     asked = parser.parse_args(arguments)
     from besom.locks import absolute
     from besom.sweep.doctor import examine
+    from besom.tracking.resend import resend
 
     uri = asked.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = absolute(uri) if uri else None
     try:
-        well = examine(absolute(asked.storage), asked.study, absolute(uri) if uri else None, mend=asked.mend)
+        if asked.study and Path(asked.study).is_dir():
+            print(resend(Path(asked.study), uri))
+            return
+        well = examine(absolute(asked.storage), asked.study, uri, mend=asked.mend)
     except BesomError as error:
         _refuse(str(error), error.exit_code)
     sys.exit(0 if well else 1)

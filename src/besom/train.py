@@ -20,9 +20,10 @@ from besom.config import load, shipped
 from besom.errors import BesomError
 from besom.hydra_versions import VERSION_BASE
 from besom.kept import write
-from besom.secrecy import environment_unread, masked, public, public_value
+from besom.secrecy import environment_unread, hide, public, public_value
 from besom.settings import Settings
-from besom.tracking import Recorder, RunLog, Scribe, Store
+from besom.tracking import RunLog, Scribe, Store
+from besom.tracking.resend import own, recorder_of
 from besom.trial import in_sweep, preload
 
 
@@ -52,19 +53,21 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
     # in a sweep the worker records what the trial writes down
     if tracking.uri is None or in_sweep() or not _first_process():
         return _fit(settings, log, folder)
-    store = Store(tracking.uri, tracking.experiment)
-    with Scribe() as scribe, Recorder(store, log.path, name=tracking.run_name, tags=_public(tracking.tags)) as run:
+    store = Store(hide(tracking.uri), tracking.experiment)
+    about = own(uri=store.uri, experiment=store.experiment, name=tracking.run_name, tags=_public(tracking.tags))
+    with Scribe() as scribe, recorder_of(log.path, about, store, is_new=True) as run:
 
         def begin() -> None:
             _ = store.client  # a store that cannot be opened is refused before the first step
+            log.begin(**about)
             scribe.take(run)
 
         value = _fit(settings, log, folder, begin)
         log.metrics({"objective": value}, step=0)
     if scribe.left:
-        print(f"besom: MLflow is away; what it has not of this run is in {log.path}", file=sys.stderr)
+        print(f"besom: MLflow is away; when it is back: besom doctor {folder}", file=sys.stderr)
     else:
-        print(f"recorded as run {run.run_id} in {masked(store.uri)}; to look at it: besom ui")
+        print(f"recorded as run {run.run_id} in {store.uri}; to look at it: besom ui")
     return value
 
 

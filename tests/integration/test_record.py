@@ -145,3 +145,48 @@ def test_a_study_goes_on_while_mlflow_is_away(shell: Shell, proxy: Proxy) -> Non
     proxy.fault = lambda method, path: "none"
     assert shell.run(BESOM, "doctor", "app", "--mend").returncode == 0
     assert_recorded(shell, 2)
+
+
+TRAIN = ("train", "trainer.max_epochs=2", "trainer.accelerator=cpu", "model.width=2")
+
+
+def test_a_run_whose_end_mlflow_did_not_see_is_recorded_later(shell: Shell, proxy: Proxy) -> None:
+    def first_answers(method: str, path: str) -> str:
+        return "none" if method == "GET" or "experiments" in path else "refused"
+
+    proxy.fault = first_answers  # type: ignore[assignment]
+    done = shell.besom(*TRAIN, f"tracking.uri={proxy.uri}")
+    assert done.returncode == 0, done.stderr
+    assert shell.runs() == []
+    proxy.fault = lambda method, path: "none"
+    (folder,) = shell.folder.glob("outputs/*/*")
+    assert f"when it is back: besom doctor {folder}" in done.stderr
+    for _ in range(2):  # the second time adds nothing
+        mended = shell.besom("doctor", str(folder))
+        assert mended.returncode == 0, mended.stderr
+        (run,) = shell.runs()
+        assert run.info.status == "FINISHED"
+        history = shell.client.get_metric_history(run.info.run_id, "val/acc")
+        assert [point.step for point in history] == [0, 1]
+        assert run.data.metrics["objective"] == max(point.value for point in history)
+
+
+def test_a_killed_run_is_recorded_as_failed(shell: Shell, server: MlflowServer) -> None:
+    training = shell.start(BESOM, *TRAIN, "trainer.max_epochs=10000", f"tracking.uri={server.uri}")
+    eventually(lambda: [run for run in shell.runs() if "val/acc" in run.data.metrics], "the first epoch")
+    (folder,) = shell.folder.glob("outputs/*/*")
+    refused = shell.besom("doctor", str(folder))
+    assert refused.returncode == 2
+    assert f"its run goes on, in process {training.pid}" in refused.stderr
+    training.kill()
+    training.communicate()
+    mended = shell.besom("doctor", str(folder))
+    assert mended.returncode == 0, mended.stderr
+    (run,) = shell.runs()
+    assert (run.info.status, run.data.tags["besom.reason"]) == ("FAILED", "its process was killed")
+
+
+def test_a_folder_without_a_run_is_refused(shell: Shell) -> None:
+    done = shell.besom("doctor", ".")
+    assert done.returncode == 2
+    assert "no run of `besom train` was begun there" in done.stderr

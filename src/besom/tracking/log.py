@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 class Entry(TypedDict, total=False):
     """One line. `kind` says which of the other keys are there; `t` is in milliseconds since 1970."""
 
-    kind: str  # params, tags, metrics, artifact, dataset, run, attempt
+    kind: str  # params, tags, metrics, artifact, dataset, run, attempt, begin, end
     t: int
     values: dict[str, Any]
     step: int
@@ -55,6 +55,14 @@ class RunLog:
     def attempt(self) -> None:
         """Another one begins: of the steps that an earlier one has spoken of, its word holds (`Told`)."""
         self._append({"kind": "attempt"})
+
+    def begin(self, **where: Any) -> None:
+        """By whom the run is recorded, and where to (`resend`); of a trial's run the study knows."""
+        self._append({"kind": "begin", "values": where})
+
+    def end(self, status: str, reason: str) -> None:
+        """What its recorder is to say of the run's end."""
+        self._append({"kind": "end", "values": {"status": status, "reason": reason}})
 
     def run(self, run_id: str) -> None:
         """The run that MLflow has made for this log."""

@@ -111,12 +111,9 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None:
-            self.finish("FINISHED")
-        elif issubclass(kind, KeyboardInterrupt | SystemExit):
-            self.finish("KILLED", "interrupted")
-        else:
-            self.finish("FAILED", f"{kind.__name__}: {error}")
+        status, reason = _fate(kind, error)
+        RunLog(self._log_path).end(status, masked(reason))
+        self.finish(status, reason)
 
     def _make(self) -> bool:
         """False: another run counts. This one is left to whoever looks over the study: it may have been taken up."""
@@ -224,6 +221,14 @@ class Recorder:
                     steps.append(str(step))
                 tags[f"not_finite.{key}.{value}"[:MAX_KEY]] = f"{value} at step {', '.join(steps)}"
         return tags
+
+
+def _fate(kind: type[BaseException] | None, error: BaseException | None) -> tuple[Status, str]:
+    if kind is None:
+        return "FINISHED", ""
+    if issubclass(kind, KeyboardInterrupt | SystemExit):
+        return "KILLED", "interrupted"
+    return "FAILED", f"{kind.__name__}: {error}"
 
 
 class _Batch:

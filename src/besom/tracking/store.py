@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ REACH_S = 5  # a server that does not answer in this time is called unreachable;
 
 REFUSED = re.compile(r"[^\w\-. /]", re.ASCII)  # in a key; `:` would be taken, but is our mark
 MAX_KEY = 250
+
+SCHEMA = re.compile(r"database schema \(found version (\w+), but expected (\w+)\)")  # of two versions of MLflow
 
 # without it MLflow's UI takes runs for conversations of a language model, and shows its pages for those
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -82,8 +85,8 @@ class Store:
         except (
             Exception
         ) as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
-            reason = _first_line(error)
-            raise InputError(f"tracking.uri={masked(self.uri)}: the store cannot be opened: {reason}") from error
+            reason = _other_schema(str(error)) or f"the store cannot be opened: {_first_line(error)}"
+            raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
         return client
 
     def create_run(self, name: str | None, tags: Mapping[str, str], parent: str | None = None) -> str:
@@ -164,9 +167,10 @@ def _check_server(uri: str, shown: str) -> None:
 
 
 def _mlflow_client(uri: str) -> MlflowClient:
-    # neither phones home nor clutters the terminal: both are read when mlflow is imported
+    # it neither phones home nor clutters the terminal; most are read when mlflow is imported
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow would ask again by itself, for 244 s, and make a second run where the first one's answer was lost
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient
@@ -174,6 +178,23 @@ def _mlflow_client(uri: str) -> MlflowClient:
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri)
+
+
+def _other_schema(error: str) -> str | None:
+    """What MLflow calls out of date may be of an MLflow to come, which no `mlflow db upgrade` brings back."""
+    if (found := SCHEMA.search(error)) is None:
+        return None
+    import mlflow
+
+    there, here = found.groups()
+    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    installed = f"the one installed here ({mlflow.__version__}, schema {here})"
+    if any(migrations.glob(f"{there}_*.py")):
+        return f"its tables are of an older MLflow (schema {there}) than {installed}: save it, then mlflow db upgrade"
+    return (
+        f"its tables are of a newer MLflow (schema {there}) than {installed}: pip install -U mlflow, "
+        "or use another store: tracking.uri=sqlite:///other.db, or MLFLOW_TRACKING_URI"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -155,7 +155,8 @@ def _completion(arguments: list[str]) -> None:
 
     match arguments:
         case ["offers"]:
-            print("\n".join(offers(os.environ.get("COMP_LINE", ""), HELP, _hydra_offers)))
+            for offer in offers(os.environ.get("COMP_LINE", ""), HELP, _hydra_offers):
+                print(offer)
         case [shell] if shell in SCRIPTS:
             print(SCRIPTS[shell], end="")
         case _:

@@ -18,6 +18,8 @@ hydra:
       +kind:
         deep: {+depth: "range(2, 6)"}
         flat: {+depth: 1}
+    enqueue:
+      - {x: 0.25, kind: deep, depth: 4}
 """
 
 
@@ -33,8 +35,8 @@ def plan(shell: Shell, *words: str, code: int = 0) -> str:
 
 
 def first_trials(said: str) -> list[str]:
-    _, _, behind = said.partition(" trials:\n")
-    return [line.strip() for line in behind.split("\n\n")[0].splitlines()]
+    """The lines indented."""
+    return [line.strip() for line in said.splitlines() if line.startswith("  ")]
 
 
 def test_besoms_own_sweep_is_planned_with_an_estimate_and_its_first_trials_are_those_of_the_sweep(shell: Shell) -> None:
@@ -70,15 +72,18 @@ def test_besoms_own_sweep_is_planned_with_an_estimate_and_its_first_trials_are_t
 
 def test_of_another_app_all_but_the_estimate_is_said(shell: Shell) -> None:
     said = plan(shell, UNRECORDED)
+    assert "its first trials (the sampler has no seed: each time others):" in said
     assert "recorded   nowhere" in said
     assert first_trials(said)[0].startswith("python app.py +x=0.")
     assert "no estimate of time and disk" in said
 
 
 def test_a_conditional_space_is_shown_with_its_conditions(shell: Shell) -> None:
-    shell.write("conf/space.yaml", CONDITIONAL)
-    said = plan(shell, UNRECORDED, "--config-dir", "conf", "+space@_global_=null")
-    assert said
+    shell.write("conf/space/mine.yaml", CONDITIONAL)
+    said = plan(shell, UNRECORDED, "--config-dir", "conf", "+space=mine")
+    assert "+depth  range(2, 6, 1)      kind=deep" in said
+    assert "+depth  1                   kind=flat" in said
+    assert first_trials(said)[0] == "python app.py --config-dir conf +space=mine +x=0.25 +kind=deep +depth=4"
 
 
 def test_a_study_that_is_there_is_planned_from_where_it_stands(shell: Shell) -> None:

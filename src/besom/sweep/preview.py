@@ -20,7 +20,7 @@ from besom.sweep.infeasible import SamplersStudy
 from besom.sweep.launch import is_elsewhere
 from besom.sweep.plan import Plan, Sweep
 from besom.sweep.proof import prove
-from besom.sweep.samplers import make_pruner, make_sampler
+from besom.sweep.samplers import make_pruner, make_sampler, size
 from besom.sweep.storage import is_used
 from besom.sweep.study import Study
 from besom.sweep.warmup import estimate
@@ -47,7 +47,9 @@ def preview(sweep: Sweep) -> None:
     if not samples:
         print("\nthe budget is spent; to go on, raise hydra.sweeper.n_trials")
         return
-    print(f"\nits {'next' if begun.trials else 'first'} trials:")
+    chance = plan.sampler.get("seed") is None and size(plan.sampler, plan.space) is None
+    which = "next" if begun.trials else "first"
+    print(f"\nits {which} trials{' (the sampler has no seed: each time others)' if chance else ''}:")
     for overrides in samples:
         print(f"  {shlex.join([*shlex.split(plan.program), *overrides])}")
     print(f"\n{_estimate(sweep, samples[0], owed)}", flush=True)

@@ -144,8 +144,8 @@ def _reproduce(arguments: list[str]) -> None:
     from besom.reproduce import frozen
 
     try:
-        with frozen(asked.run, anyway=asked.anyway) as options:
-            _app([*options, *asked.override])
+        with frozen(asked.run, asked.override, anyway=asked.anyway) as arguments:
+            _app(arguments)
     except BesomError as error:
         _refuse(str(error), error.exit_code)
 

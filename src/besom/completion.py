@@ -91,7 +91,8 @@ def _words(line: str) -> list[str]:
 def _verbs(usage: str, *behind: str) -> list[str]:
     """Those of the help, or those with one of these words behind them."""
     lines = re.findall(r"^  besom (\S+) +(\S*)", usage, re.MULTILINE)
-    return [verb for verb, next_word in lines if not behind or next_word.startswith(behind)]
+    fitting = [verbs for verbs, next_word in lines if not behind or next_word.startswith(behind)]
+    return [verb for verbs in fitting for verb in verbs.split("|")]
 
 
 def _sweep(given: list[str], word: str, hydra: Callable[[str], list[str]]) -> Iterator[str]:

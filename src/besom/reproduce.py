@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from besom.config import shipped
 from besom.errors import InputError
 from besom.tracking import facts
 from besom.tracking.catalogue import STUDY, TRIAL, chosen, own_store
+from besom.tracking.log import read
 from besom.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -30,12 +31,13 @@ COMMIT, DIRTY = "mlflow.source.git.commit", "git.dirty"
 
 
 @contextmanager
-def frozen(name: str, *, anyway: bool) -> Iterator[list[str]]:
-    """The options with which `besom train` runs the config of that run, and nothing of today's `conf/`.
+def frozen(name: str, overrides: Sequence[str], *, anyway: bool) -> Iterator[list[str]]:
+    """The arguments with which `besom train` runs the config of that run, and nothing of today's `conf/`.
 
     Raises:
         InputError: there is no such run, it cannot be repeated, or (unless `anyway`) not by this code.
     """
+    _refuse_options(overrides)
     store = own_store()
     run = chosen(store, name)
     _refuse_what_is_no_training(run)
@@ -43,7 +45,18 @@ def frozen(name: str, *, anyway: bool) -> Iterator[list[str]]:
     print(_said_of_code(run, anyway), flush=True)
     with TemporaryDirectory(prefix="besom-") as folder:
         (Path(folder) / "frozen.yaml").write_text(OmegaConf.to_yaml(_to_run(config, run)))
-        yield ["--config-path", folder, "--config-name", "frozen"]
+        yield ["--config-path", folder, "--config-name", "frozen", *overrides]
+
+
+def _refuse_options(overrides: Sequence[str]) -> None:
+    groups = {path.name for path in shipped("conf").iterdir() if path.is_dir()} | {"sweeps"}
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key.lstrip("+~") in groups and not value.startswith("{"):
+            raise InputError(
+                f"{word}: in a frozen config there are no options to choose, only values: {key}.KEY=...; "
+                "to train something else: besom train"
+            )
 
 
 def _refuse_what_is_no_training(run: Run) -> None:
@@ -128,7 +141,7 @@ def _checked(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     elif then.get(COMMIT) == now.get(COMMIT) and then.get(DIRTY) == now.get(DIRTY) == "false":
         yield f"the same commit: {now[COMMIT][:10]}, nothing changed since; what git does not track is not checked"
     elif then.get(DIRTY) == now.get(DIRTY) == "true":
-        yield "not checked: there were changes not committed then, and there are now; whether they are the same"
+        yield "not checked: there were changes not committed then, and there are some now, which may be others"
 
 
 def _word(key: str) -> str:
@@ -148,6 +161,7 @@ def _to_run(config: DictConfig, run: Run) -> DictConfig:
         "objective": run.data.metrics.get("objective"),
         "ended": run.info.status,
         "metric": str(OmegaConf.select(config, "objective.metric", default="objective")),
+        "data": sorted(given.dataset.digest for given in run.inputs.dataset_inputs),
     }
     # which option of each group it was: a config has only what the options say
     options = {key: value for key, value in run.data.params.items() if isinstance(config.get(key), DictConfig)}
@@ -161,17 +175,26 @@ def _to_run(config: DictConfig, run: Run) -> DictConfig:
 class Comparison(Callback):
     """Hydra calls it when the run has ended."""
 
-    def __init__(self, objective: float | None, ended: str, metric: str) -> None:
+    def __init__(self, objective: float | None, ended: str, metric: str, data: Sequence[str]) -> None:
+        """`data`: its digests."""
         self._then = objective
         self._ended = ended
         self._metric = metric
+        self._data = list(data)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         first = os.environ.get("LOCAL_RANK", "0") == "0"
         if job_return.status is not JobStatus.COMPLETED or not first:
             return
+        if self._data != (data := _digests(Path(config.hydra.runtime.output_dir))):
+            print(f"other data: digest {', '.join(self._data) or 'none'} then, {', '.join(data) or 'none'} now")
         now = float(job_return.return_value)
         if self._then is None:
             print(f"{self._metric}: {now!r} now; the original has none, it ended {self._ended}")
         else:
             print(f"{self._metric}: {self._then!r} then, {now!r} now, difference {now - self._then!r}")
+
+
+def _digests(folder: Path) -> list[str]:
+    """Of the data that the run in that folder has written down."""
+    return sorted(entry["values"]["digest"] for entry, _ in read(folder / "run.jsonl") if entry["kind"] == "dataset")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from doors import Shell
@@ -24,14 +25,17 @@ hydra:
 
 
 def plan(shell: Shell, *words: str, code: int = 0) -> str:
-    """What `python app.py -m ... hydra.sweeper.plan=true` says; nothing but the app is there before and after."""
+    """What `python app.py -m ... hydra.sweeper.plan=true` says; not a byte is another after it."""
     shell.write("app.py", APP)
-    before = {path: path.stat().st_mtime_ns for path in shell.folder.rglob("*")}
+    before = contents(shell)
     done = shell.run(sys.executable, "app.py", "-m", *BASE, *words, "hydra.sweeper.plan=true")
     assert done.returncode == code, done.stdout + done.stderr
-    after = {path: path.stat().st_mtime_ns for path in shell.folder.rglob("*") if "__pycache__" not in path.parts}
-    assert after.keys() == before.keys()
+    assert contents(shell) == before
     return done.stdout + done.stderr
+
+
+def contents(shell: Shell) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()}
 
 
 def first_trials(said: str) -> list[str]:

@@ -171,6 +171,11 @@ def test_a_run_of_no_sweep_and_without_a_config_is_refused_with_who_made_it(refu
     assert "has no config.yaml among its artifacts: it was made by notebook.ipynb" in said
 
 
+def test_an_option_is_refused_where_there_are_only_values(refused: Refused) -> None:
+    said = refused(recorded(config="seed: 0"), "optimizer=sgd")
+    assert "optimizer=sgd: in a frozen config there are no options to choose, only values: optimizer.KEY=..." in said
+
+
 def test_other_code_is_refused_with_all_that_differs(refused: Refused) -> None:
     then = {"version.torch": "2.0.0", "mlflow.source.git.commit": "0123456789abcdef", "git.dirty": "maybe"}
     said = refused(recorded(then, config="seed: 0"))

@@ -6,14 +6,14 @@ import pytest
 from doors import Shell
 from mlflow.entities import Run
 
-QUICK = ("trainer.max_epochs=2", "model.width=8")
+QUICK = ("trainer.max_epochs=2", "model.width=8", "trainer.num_threads=1")
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """In a git repository, a run with the folder's own conf/, and a sweep of one trial."""
     shell = Shell(tmp_path_factory.mktemp("recorded"))
-    shell.write("conf/optimizer/mine.yaml", "_target_: torch.optim.SGD\nlr: 0.07\nmomentum: 0.5\n")
+    shell.write("conf/optimizer/mine.yaml", "defaults: [sgd, _self_]\nlr: 0.07\n")
     shell.write("notes.txt", "first")
     for words in (["init"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-m", "first"]):
         assert shell.run("git", *words).returncode == 0
@@ -36,7 +36,7 @@ def reproductions(shell: Shell, of: Run) -> list[Run]:
 def test_a_run_is_trained_again_from_its_frozen_config_and_the_difference_is_0(recorded: Shell) -> None:
     """The conf/ it was composed from says something else by now."""
     run = original(recorded)
-    recorded.write("conf/optimizer/mine.yaml", "_target_: torch.optim.Adam\nlr: 1.0\n")
+    recorded.write("conf/optimizer/mine.yaml", "defaults: [adam, _self_]\nlr: 1.0\n")
     recorded.run("git", "update-index", "--assume-unchanged", "conf/optimizer/mine.yaml")
     done = recorded.besom("reproduce", run.info.run_id[:8])
     assert done.returncode == 0, done.stderr

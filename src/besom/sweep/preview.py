@@ -130,7 +130,8 @@ def _named(config: Mapping[str, Any]) -> str:
 
 
 def _table(plan: Plan) -> Iterator[str]:
-    rows = [("key", "searched", "only with"), *_rows(plan)]
+    rows = [*_rows(plan)]
+    rows.insert(0, ("key", "searched", "only with" if any(condition for _, _, condition in rows) else ""))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     yield ""
     for row in rows:

@@ -161,7 +161,7 @@ def _to_run(config: DictConfig, run: Run) -> DictConfig:
         "objective": run.data.metrics.get("objective"),
         "ended": run.info.status,
         "metric": str(OmegaConf.select(config, "objective.metric", default="objective")),
-        "data": sorted(given.dataset.digest for given in run.inputs.dataset_inputs),
+        "data": sorted(given.dataset.digest for given in (run.inputs.dataset_inputs if run.inputs else ())),
     }
     # which option of each group it was: a config has only what the options say
     options = {key: value for key, value in run.data.params.items() if isinstance(config.get(key), DictConfig)}

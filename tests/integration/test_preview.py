@@ -110,7 +110,6 @@ def test_the_trials_planned_are_those_that_are_run_from_wherever_the_study_stand
         ("hydra.sweeper.storage=nonsense", "hydra.sweeper.storage=nonsense"),
         ("hydra.sweeper.tracking_uri=nonsense", "not a store MLflow can write to"),
         ("hydra.sweep.dir=/dev/null/out", "the output folder /dev/null/out cannot be written"),
-        ("+y=interval(1,0)", "y=interval(1,0)"),
         ("+hydra.sweeper.sampler.nope=1", "nope"),
     ],
 )

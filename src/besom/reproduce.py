@@ -111,10 +111,10 @@ def _said_of_code(run: Run, anyway: bool) -> str:
     then, now = run.data.tags, facts.tags()
     differences = _differences(then, now)
     if differences and not anyway:
-        way = f"git checkout {then[COMMIT][:10]}, or " if COMMIT in then and then.get(COMMIT) != now.get(COMMIT) else ""
+        way = f" (git checkout {then[COMMIT][:10]})" if COMMIT in then and then[COMMIT] != now.get(COMMIT) else ""
         raise InputError(
-            f"run {_short(run)} was made by other code:\n  " + "\n  ".join(differences) + f"\nbring that back ({way}"
-            f"the packages above), or train with what is here: besom reproduce {_short(run)} --anyway"
+            f"run {_short(run)} was made by other code:\n  " + "\n  ".join(differences) + f"\ngo back to that{way}, "
+            f"or train with what is here: besom reproduce {_short(run)} --anyway"
         )
     lines = [f"reproducing run {run.info.run_id} ({run.info.run_name})"]
     lines += [f"other code: {difference}" for difference in differences]
@@ -192,7 +192,9 @@ class Comparison(Callback):
         if self._then is None:
             print(f"{self._metric}: {now!r} now; the original has none, it ended {self._ended}")
         else:
-            print(f"{self._metric}: {self._then!r} then, {now!r} now, difference {now - self._then!r}")
+            changed = " ".join(config.hydra.overrides.task)
+            otherwise = f", with {changed}" if changed else ""
+            print(f"{self._metric}: {self._then!r} then, {now!r} now{otherwise}, difference {now - self._then!r}")
 
 
 def _digests(folder: Path) -> list[str]:

@@ -183,7 +183,7 @@ def test_other_code_is_refused_with_all_that_differs(refused: Refused) -> None:
     assert f"torch: 2.0.0 then, {facts.tags()['version.torch']} now" in said
     assert "git commit: 0123456789abcdef then, " in said
     assert "changes not committed: maybe then, " in said
-    assert "git checkout 0123456789, or the packages above" in said
+    assert "go back to that (git checkout 0123456789), or train with what is here: besom reproduce " in said
     assert "--anyway" in said
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from doors import BESOM, Shell
 
+from besom.sweep.objective import Objective
+from besom.sweep.study import Study
+
 # what the shell does at TAB: the words so far, cut at COMP_WORDBREAKS too, and the function that it was told to ask
 BASH = """
 eval "$(besom completion bash)"
@@ -32,6 +35,7 @@ OFFERED = {
     "besom sweep mine pl": ["plan=true "],
     "besom sweep mine 'model.activation=choice(relu, gelu)' hydra/sweeper/sampler=t": ["tpe "],
     "besom sweep mine hydra.sweeper.n_t": ["hydra.sweeper.n_trials="],
+    "besom doctor ear": ["earlier "],
     "besom train nothing.like.th": [""],
 }
 
@@ -40,6 +44,8 @@ OFFERED = {
 def shell(shell: Shell) -> Shell:
     shell.env["PATH"] = f"{Path(BESOM).parent}{os.pathsep}{shell.env['PATH']}"
     shell.write("sweeps/mine.yaml", "# @package _global_\nseed: 1\n")
+    storage = f"sqlite:///{shell.folder / 'optuna.db'}"
+    Study.create(storage, "earlier", [Objective("loss", "minimize")], shell.folder, {})
     return shell
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import runpy
 import sys
@@ -18,10 +20,13 @@ Sweep hyperparameters, with every run recorded.
   besom sweep [NAME|FILE] [override ...]   sweeps/NAME.yaml (default: digits); again = resume
   besom worker STUDY [override ...]        more slots for a sweep that runs, here or on another machine
   besom doctor [STUDY|FOLDER] [--mend]     what a crash has left; --mend puts it right
+  besom reproduce RUN [override ...]       train a run again from its frozen config; RUN: an id, or digits/12
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
+  besom completion bash|zsh|fish           for your shell: eval "$(besom completion bash)"
 
 Overrides are Hydra's: optimizer=sgd, optimizer.lr=0.05, 'model.activation=choice(relu,gelu)'.
 `besom train --help` shows every key; --cfg job prints the config that an override gives.
+`besom sweep digits plan=true` shows what a sweep would do, and does nothing.
 
 exit: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted
 """
@@ -43,6 +48,10 @@ def main() -> None:
             _worker(rest)
         case "doctor":
             _doctor(rest)
+        case "reproduce":
+            _reproduce(rest)
+        case "completion":
+            _completion(rest)
         case "-h" | "--help" | "help":
             print(HELP, end="")
         case "--version":
@@ -50,7 +59,7 @@ def main() -> None:
         case _:
             from besom.errors import near
 
-            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'worker', 'doctor', 'ui'))}")
+            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'worker', 'doctor', 'reproduce', 'ui'))}")
 
 
 def _app(arguments: list[str]) -> None:
@@ -68,6 +77,8 @@ def _sweep(arguments: list[str]) -> None:
             _refuse(f"no sweep file {name} (looked in {file.absolute().parent})")
         os.environ["BESOM_SWEEPS"] = str(file.absolute().parent)
         name = file.stem
+    # short on besom's own command line; whatever is swept knows the key
+    overrides = [f"hydra.sweeper.{word}" if word.startswith("plan=") else word for word in overrides]
     _app(["--multirun", f"sweeps={name}", "hydra/sweeper=besom", *overrides])
 
 
@@ -128,6 +139,45 @@ def _doctor(arguments: list[str]) -> None:
     except BesomError as error:
         _refuse(str(error), error.exit_code)
     sys.exit(0 if well else 1)
+
+
+def _reproduce(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="besom reproduce", description="Train a run again from its frozen config, and compare the two objectives."
+    )
+    parser.add_argument("--anyway", action="store_true", help="by other code than the run was made by")
+    parser.add_argument("run", help="an id, at least 6 characters of one, or a trial: digits/12")
+    parser.add_argument("override", nargs="*", help="of its values: trainer.accelerator=cpu")
+    asked = parser.parse_intermixed_args(arguments)
+    from besom.reproduce import frozen
+
+    try:
+        with frozen(asked.run, asked.override, anyway=asked.anyway) as arguments:
+            _app(arguments)
+    except BesomError as error:
+        _refuse(str(error), error.exit_code)
+
+
+def _completion(arguments: list[str]) -> None:
+    from besom.completion import SCRIPTS, offers
+
+    match arguments:
+        case ["offers"]:
+            for offer in offers(os.environ.get("COMP_LINE", ""), HELP, _hydra_offers):
+                print(offer)
+        case [shell] if shell in SCRIPTS:
+            print(SCRIPTS[shell], end="")
+        case _:
+            _refuse(f"name your shell: besom completion {' or '.join(SCRIPTS)}")
+
+
+def _hydra_offers(line: str) -> list[str]:
+    """Hydra's own completion of besom's app; nothing where the line so far cannot be composed."""
+    os.environ["COMP_LINE"] = line
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        _app(["--shell-completion", "query=fish"])
+    return said.getvalue().split()
 
 
 def _refuse(message: str, code: int = 2) -> None:

@@ -20,6 +20,15 @@ def studies(url: str, name: str | None = None) -> list[Study]:
     return [Study(url, one) for one in sorted(_names(url, name))]
 
 
+def names(url: str) -> list[str]:
+    """Of all of them, the last begun at the end.
+
+    Raises:
+        InputError: no such storage.
+    """
+    return _names(url, None)
+
+
 def chosen(url: str, name: str | None) -> Study:
     """The study of that name; without one, the one last begun.
 

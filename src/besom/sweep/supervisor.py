@@ -19,16 +19,14 @@ from besom.errors import InputError, RunError
 from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS
-from besom.sweep.job import refuse_homebound
 from besom.sweep.joining import Command
 from besom.sweep.launch import LaunchThread, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
 from besom.sweep.page import Page
 from besom.sweep.plan import Plan, Sweep
 from besom.sweep.progress import Progress, progress, summary
-from besom.sweep.rehearsal import rehearse
-from besom.sweep.samplers import check
-from besom.sweep.stopping import Judge, make_terminator
+from besom.sweep.proof import prove
+from besom.sweep.stopping import Judge
 from besom.sweep.study import DEADLINE, N_TRIALS, PROGRAM, QUESTION, REASON, SLOTS, SWEPT, TRACKING, Stop, Study
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
@@ -48,11 +46,7 @@ def supervise(sweep: Sweep) -> None:
         RunError: workers die again and again, or no trial has completed.
     """
     plan = sweep.plan
-    if plan.isolation == "process":
-        refuse_homebound(sweep.app.task)
-    rehearse(plan.space, sweep.app.context, sweep.app.config)
-    check(plan.sampler, plan.space, plan.pruner, len(plan.objectives))
-    make_terminator(plan.rules.terminator)
+    prove(sweep)
     study = _study(sweep)
     sweep = replace(sweep, plan=replace(plan, study_name=study.name))
     watch = Watch(plan.lease_s)
@@ -67,7 +61,6 @@ def supervise(sweep: Sweep) -> None:
 
 def _study(sweep: Sweep) -> Study:
     plan, folder = sweep.plan, _folder(sweep.app.config)
-    make_launcher(sweep.app, Worker(plan, sweep.app), folder, len(plan.slots))  # one not installed refuses here
     known = [plan.space.known_point(point) for point in sweep.enqueue]
 
     def create(name: str, adopted: Sequence[FrozenTrial] = ()) -> Study:

@@ -8,10 +8,15 @@ import os
 import posixpath
 import re
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,6 +34,8 @@ REACH_S = 5  # a server that does not answer in this time is called unreachable;
 
 REFUSED = re.compile(r"[^\w\-. /]", re.ASCII)  # in a key; `:` would be taken, but is our mark
 MAX_KEY = 250
+
+SCHEMA = re.compile(r"database schema \(found version (\w+), but expected")  # of MLflow's own error
 
 # without it MLflow's UI takes runs for conversations of a language model, and shows its pages for those
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -84,8 +91,8 @@ class Store:
         except (
             Exception
         ) as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
-            reason = _first_line(error)
-            raise InputError(f"tracking.uri={masked(self.uri)}: the store cannot be opened: {reason}") from error
+            reason = _other_schema(str(error)) or f"the store cannot be opened: {_first_line(error)}"
+            raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
         return client
 
     def create_run(self, name: str | None, tags: Mapping[str, str], parent: str | None = None) -> str:
@@ -144,6 +151,8 @@ def check_uri(uri: str) -> None:
             raise InputError(f"{shown}: no such folder: {path.parent}; make it first")
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise InputError(f"{shown}: cannot be written; check the permissions of {path}")
+        if path.exists() and (schema := _schema(path)) and not _is_known(schema):
+            raise InputError(f"{shown}: {_newer(schema)}")
     elif scheme in SERVERS:
         _check_server(uri, shown)
 
@@ -166,9 +175,10 @@ def _check_server(uri: str, shown: str) -> None:
 
 
 def _mlflow_client(uri: str) -> MlflowClient:
-    # neither phones home nor clutters the terminal: both are read when mlflow is imported
+    # it neither phones home nor clutters the terminal; most are read when mlflow is imported
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow would ask again by itself, for 244 s, and make a second run where the first one's answer was lost
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient
@@ -176,6 +186,41 @@ def _mlflow_client(uri: str) -> MlflowClient:
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri)
+
+
+def _schema(path: Path) -> str | None:
+    """The version of the tables that MLflow has made in an SQLite file."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as tables, suppress(sqlite3.Error):
+        tables.execute("SELECT 1 FROM experiments LIMIT 0")  # others number theirs in `alembic_version` too
+        for (schema,) in tables.execute("SELECT version_num FROM alembic_version"):
+            return str(schema)
+    return None
+
+
+def _other_schema(error: str) -> str | None:
+    """What MLflow calls out of date may be of an MLflow to come, which no `mlflow db upgrade` brings back."""
+    if (found := SCHEMA.search(error)) is None:
+        return None
+    if not _is_known(found[1]):
+        return _newer(found[1])
+    here = f"the one installed here ({version('mlflow')})"
+    return f"its tables are of an older MLflow (schema {found[1]}) than {here}: save it, then mlflow db upgrade"
+
+
+def _newer(schema: str) -> str:
+    return (
+        f"its tables are of a newer MLflow (schema {schema}) than the one installed here ({version('mlflow')}): "
+        "pip install -U mlflow, or use another store: tracking.uri=sqlite:///other.db, or MLFLOW_TRACKING_URI"
+    )
+
+
+def _is_known(schema: str) -> bool:
+    """Whether the MLflow installed here has ever had such tables; found without loading it."""
+    package = find_spec("mlflow")
+    assert package is not None
+    assert package.origin is not None
+    migrations = Path(package.origin).parent / "store" / "db_migrations" / "versions"
+    return any(migrations.glob(f"{schema}_*.py"))
 
 
 def _first_line(error: Exception) -> str:

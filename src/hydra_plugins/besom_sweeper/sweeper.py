@@ -46,6 +46,7 @@ class BesomSweeperConf:
     gpus_per_trial: int | None = None  # 0: trials see no GPU
     isolation: str = "process"  # none: trials run in this process, for a debugger
     lease: float = 30.0  # seconds without a beat after which a worker is taken for dead
+    plan: bool = False  # show what the sweep would do, and do nothing
     join: bool = False  # work for a sweep that runs, instead: what `besom worker` sets
     # the record
     question: str | None = None  # what the sweep is to find out: it stands at the top of the study's page
@@ -73,13 +74,19 @@ class BesomSweeper(Sweeper):
         from besom.sweep.asked import as_sweep
         from besom.sweep.job import App
         from besom.sweep.joining import join
+        from besom.sweep.preview import preview
         from besom.sweep.program import Program
         from besom.sweep.supervisor import supervise
 
         app = App(self._task, self._context, without_passwords(self._config), Program.running())
         try:
             sweep = as_sweep(self._settings, arguments, app)
-            join(sweep) if self._settings["join"] else supervise(sweep)
+            if self._settings["plan"]:
+                preview(sweep)
+            elif self._settings["join"]:
+                join(sweep)
+            else:
+                supervise(sweep)
         except BesomError as error:
             print(f"besom: {error}", file=sys.stderr)
             sys.exit(error.exit_code)

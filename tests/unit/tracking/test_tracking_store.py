@@ -3,7 +3,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import shutil
 import socket
+import sqlite3
+from contextlib import closing
 from multiprocessing.synchronize import Barrier
 
 import pytest
@@ -102,6 +105,31 @@ def test_a_database_is_not_asked_yet(uri, tmp_path, monkeypatch):
 )
 def test_a_masked_uri_hides_its_password_and_nothing_else(uri, shown):
     assert masked(uri) == shown
+
+
+def with_schema(migrated, folder, schema):
+    path = folder / "other.db"
+    shutil.copy(migrated, path)
+    with closing(sqlite3.connect(path)) as tables:
+        tables.execute("UPDATE alembic_version SET version_num = ?", [schema])
+        tables.commit()
+    return f"sqlite:///{path}"
+
+
+def test_tables_of_a_newer_mlflow_are_refused(migrated, tmp_path):
+    with pytest.raises(
+        InputError, match=r"newer MLflow \(schema fedcba987654\) than .*: pip install -U mlflow, or use"
+    ):
+        check_uri(with_schema(migrated, tmp_path, "fedcba987654"))
+
+
+def test_tables_of_an_older_mlflow_are_refused_when_they_are_opened(migrated, tmp_path):
+    uri = with_schema(migrated, tmp_path, "451aebb31d03")
+    check_uri(uri)
+    with pytest.raises(
+        InputError, match=r"older MLflow \(schema 451aebb31d03\) than .*: save it, then mlflow db upgrade"
+    ):
+        _ = Store(uri, "besom").client
 
 
 # ── parameters as text ────────────────────────────────────────────────────────────────────────────────────────────────

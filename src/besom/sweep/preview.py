@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial
 
 from besom.errors import InputError
-from besom.locks import masked
+from besom.secrecy import masked
 from besom.sweep.catalogue import names
 from besom.sweep.fork import open_or_fork
 from besom.sweep.infeasible import SamplersStudy

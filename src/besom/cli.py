@@ -18,6 +18,7 @@ Sweep hyperparameters, with every run recorded.
   besom sweep [NAME|FILE] [override ...]   sweeps/NAME.yaml (default: digits); again = resume
   besom worker STUDY [override ...]        more slots for a sweep that runs, here or on another machine
   besom doctor [STUDY] [--mend]            what a crash has left; --mend puts it right
+  besom report [STUDY] [-o FILE]           the study's page, with charts: report.html, or FILE
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
 
 Overrides are Hydra's: optimizer=sgd, optimizer.lr=0.05, 'model.activation=choice(relu,gelu)'.
@@ -43,6 +44,8 @@ def main() -> None:
             _worker(rest)
         case "doctor":
             _doctor(rest)
+        case "report":
+            _report(rest)
         case "-h" | "--help" | "help":
             print(HELP, end="")
         case "--version":
@@ -50,7 +53,7 @@ def main() -> None:
         case _:
             from besom.errors import near
 
-            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'worker', 'doctor', 'ui'))}")
+            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'worker', 'doctor', 'report', 'ui'))}")
 
 
 def _app(arguments: list[str]) -> None:
@@ -120,6 +123,26 @@ def _doctor(arguments: list[str]) -> None:
     except BesomError as error:
         _refuse(str(error), error.exit_code)
     sys.exit(0 if well else 1)
+
+
+def _report(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="besom report", description="What a study has found, on one page.")
+    parser.add_argument("study", nargs="?", help="default: the one begun last")
+    parser.add_argument("-o", dest="file", metavar="FILE", type=Path, default=Path("report.html"))
+    parser.add_argument("--storage", metavar="URL", help="default: $BESOM_STORAGE, or sqlite:///optuna.db here")
+    asked = parser.parse_args(arguments)
+    from besom.locks import absolute
+    from besom.sweep.catalogue import chosen
+    from besom.sweep.findings import Findings
+    from besom.sweep.report import save
+
+    url = asked.storage or os.environ.get("BESOM_STORAGE", "sqlite:///optuna.db")
+    try:
+        study = chosen(absolute(url), asked.study)
+        save(Findings.of(study), asked.file)
+    except BesomError as error:
+        _refuse(str(error), error.exit_code)
+    print(f"the report of study {study.name}: {asked.file.absolute()}")
 
 
 def _refuse(message: str, code: int = 2) -> None:

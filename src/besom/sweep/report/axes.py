@@ -10,7 +10,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from besom.sweep.report.look import clipped, plain
+from besom.sweep.report.look import clipped, parameter, plain
 from besom.sweep.space import as_text
 
 INFINITE = 1e100  # and more: no axis has room for it
@@ -58,7 +58,7 @@ class Axis:
     def as_plotly(self) -> dict[str, Any]:
         low, high = self.ends
         margin = 0.5 if self.choices else (high - low) * 0.05 or 0.5
-        shown = {"title": {"text": plain(clipped(self.name, 44))}, "range": [low - margin, high + margin]}
+        shown = {"title": {"text": plain(parameter(self.name, 44))}, "range": [low - margin, high + margin]}
         if self.choices:
             return {**shown, "tickvals": list(range(len(self.choices))), "ticktext": self.labels}
         return {**shown, "type": "log", **self._log_ticks()} if self.log else shown

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from besom.sweep.findings import Findings
 from besom.sweep.objective import Objective
 from besom.sweep.report.chart import Chart, NothingToShow, figure
-from besom.sweep.report.look import clipped, plain
+from besom.sweep.report.look import parameter, plain
 from besom.sweep.report.values import completed
 
 FEWEST = 4  # trials, below which a share of importance means nothing
@@ -70,7 +70,7 @@ def importance(findings: Findings) -> Chart:
         xaxis={"tickformat": ".0%", "rangemode": "tozero"},
         yaxis={
             "tickvals": list(range(len(order))),
-            "ticktext": [plain(clipped(name, 36)) for name in order],
+            "ticktext": [plain(parameter(name)) for name in order],
             "range": [len(order) - 0.4, -0.6],
         },
         margin={"l": 10, "r": 50, "t": 30, "b": 40},
@@ -97,7 +97,7 @@ def _bars(objective: Objective, shares: dict[str, float], order: list[str], colo
         text=[f"{length:.0%}" for length in lengths],
         textposition="outside",
         cliponaxis=False,
-        customdata=[plain(name) for name in order],
+        customdata=[plain(parameter(name, 99)) for name in order],
         hovertemplate="%{customdata}: %{x:.1%}<extra></extra>",
     )
 

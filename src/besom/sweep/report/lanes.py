@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 from besom.sweep.findings import Findings
 from besom.sweep.report.chart import Chart, NothingToShow, figure
 from besom.sweep.report.look import COLOURS, WORDS, clipped, plain
+from besom.sweep.report.tables import attempts
 from besom.sweep.report.timeline import Bar, Timeline, timeline
-from besom.sweep.study import ENDS
 
 UNITS = ((3 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))  # from how many seconds on, each how long
 SHORTEST_S = 0.001  # a bar without length could not be pointed at
@@ -73,7 +73,7 @@ def _said(found: Timeline) -> str:
     said = f"The slots stood idle for {found.idle_share:.1%} of the time."
     if len(found.slots) > 1:
         said += " A slot that finds no trial left at the end is idle too."
-    if any(bar.trial.user_attrs.get(ENDS) for bar in found.bars):
+    if any(attempts(bar.trial) > 1 for bar in found.bars):
         said += " Of a trial that was attempted again only the last attempt has a bar."
     if found.pauses:
         count = len(found.pauses)

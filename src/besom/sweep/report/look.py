@@ -69,3 +69,8 @@ def plain(text: object) -> str:
 
 def clipped(text: str, length: int = 28) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def parameter(name: str, length: int = 36) -> str:
+    """Without Hydra's sign for a key that the config does not have."""
+    return clipped(name.lstrip("+"), length)

@@ -16,7 +16,7 @@ from besom.sweep.objective import Objective
 from besom.sweep.report.axes import Axis, axes, window
 from besom.sweep.report.chart import Chart, NothingToShow, figure
 from besom.sweep.report.importances import only, worth_showing
-from besom.sweep.report.look import BEST, SCALE, clipped, plain
+from besom.sweep.report.look import BEST, SCALE, clipped, parameter, plain
 from besom.sweep.report.values import completed
 
 MOST = 12  # parameters
@@ -142,7 +142,7 @@ def _place(axis: Axis, n: int, trial: FrozenTrial, width: float) -> float:
 def _called(name: str) -> str:
     """The condition of a name, `lr [optimizer=sgd]`, on a line of its own."""
     key, bracket, condition = name.partition(" [")
-    return "<br>".join(plain(clipped(part, 24)) for part in (key, bracket.strip() + condition) if part)
+    return "<br>".join(plain(parameter(part, 24)) for part in (key, bracket.strip() + condition) if part)
 
 
 def _numbers(low: float, high: float, *, log: bool) -> dict[float, str]:

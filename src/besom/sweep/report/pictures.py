@@ -14,7 +14,7 @@ from besom.sweep.report.axes import window
 from besom.sweep.report.chart import NothingToShow
 from besom.sweep.report.importances import SHADES, importances, ranked
 from besom.sweep.report.lanes import SHORTEST_S, called, unit_of
-from besom.sweep.report.look import BEST, COLOURS, WORDS, clipped
+from besom.sweep.report.look import BEST, COLOURS, WORDS, clipped, parameter
 from besom.sweep.report.timeline import timeline
 from besom.sweep.report.values import completed, so_far
 
@@ -84,7 +84,7 @@ def _importances(findings: Findings) -> Figure:
         places = [place + (n - (len(found) - 1) / 2) * thick for place in range(len(names))]
         lengths = [shares.get(name, 0.0) for name in names]
         axes.barh(places, lengths, thick * 0.9, color=SHADES[n % len(SHADES)], label=_plain(objective.name))
-    axes.set_yticks(range(len(names)), [_plain(clipped(name, 36)) for name in names])
+    axes.set_yticks(range(len(names)), [_plain(parameter(name)) for name in names])
     axes.xaxis.set_major_formatter("{x:.0%}")
     if len(found) > 1:
         axes.legend(**ABOVE)

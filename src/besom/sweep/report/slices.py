@@ -13,7 +13,7 @@ from besom.sweep.objective import Objective
 from besom.sweep.report.axes import Axis, axes, beyond, far_off, window
 from besom.sweep.report.chart import Chart
 from besom.sweep.report.importances import only, worth_showing
-from besom.sweep.report.look import BEST, SCALE, clipped, plain
+from besom.sweep.report.look import BEST, SCALE, parameter, plain
 from besom.sweep.report.values import completed
 
 MOST = 24  # parameters
@@ -79,5 +79,5 @@ def _spread(axis: Axis, trial: FrozenTrial) -> float:
 
 
 def _hover(axis: Axis, objective: Objective) -> str:
-    there = "" if axis.choices else f"<br>{plain(clipped(axis.name))} %{{x:.6g}}"
+    there = "" if axis.choices else f"<br>{plain(parameter(axis.name))} %{{x:.6g}}"
     return f"trial %{{customdata}}{there}<br>{plain(objective.name)} %{{y:.6g}}<extra></extra>"

@@ -21,6 +21,7 @@ Sweep hyperparameters, with every run recorded.
   besom worker STUDY [override ...]        more slots for a sweep that runs, here or on another machine
   besom doctor [STUDY|FOLDER] [--mend]     what a crash has left; --mend puts it right
   besom reproduce RUN [override ...]       train a run again from its frozen config; RUN: an id, or digits/12
+  besom report [STUDY] [-o FILE]           the study's page, with charts: report.html, or FILE
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
   besom completion bash|zsh|fish           for your shell: eval "$(besom completion bash)"
 
@@ -52,6 +53,8 @@ def main() -> None:
             _reproduce(rest)
         case "completion":
             _completion(rest)
+        case "report":
+            _report(rest)
         case "-h" | "--help" | "help":
             print(HELP, end="")
         case "--version":
@@ -178,6 +181,26 @@ def _hydra_offers(line: str) -> list[str]:
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         _app(["--shell-completion", "query=fish"])
     return said.getvalue().split()
+
+
+def _report(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="besom report", description="What a study has found, on one page.")
+    parser.add_argument("study", nargs="?", help="default: the one begun last")
+    parser.add_argument("-o", dest="file", metavar="FILE", type=Path, default=Path("report.html"))
+    parser.add_argument("--storage", metavar="URL", help="default: $BESOM_STORAGE, or sqlite:///optuna.db here")
+    asked = parser.parse_args(arguments)
+    from besom.locks import absolute
+    from besom.sweep.catalogue import chosen
+    from besom.sweep.findings import Findings
+    from besom.sweep.report import save
+
+    url = asked.storage or os.environ.get("BESOM_STORAGE", "sqlite:///optuna.db")
+    try:
+        study = chosen(absolute(url), asked.study)
+        save(Findings.of(study), asked.file)
+    except BesomError as error:
+        _refuse(str(error), error.exit_code)
+    print(f"the report of study {study.name}: {asked.file.absolute()}")
 
 
 def _refuse(message: str, code: int = 2) -> None:

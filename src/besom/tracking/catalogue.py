@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from besom.errors import InputError, near
-from besom.secrecy import masked, sqlite_file
+from besom.locks import sqlite_file
+from besom.secrecy import masked
 from besom.tracking.store import Store
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from besom.secrecy import public
 
@@ -35,7 +34,7 @@ def keep(config: DictConfig, folder: Path, subdir: str | None) -> None:
 
 
 def write(path: Path, content: Any) -> None:
-    """As YAML."""
+    """As YAML, for its owner alone; interpolations stay as they are."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as stream:
-        yaml.safe_dump(content, stream, sort_keys=False, allow_unicode=True)
+        stream.write(OmegaConf.to_yaml(OmegaConf.create(content)))

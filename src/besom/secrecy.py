@@ -24,7 +24,7 @@ QUERY = re.compile(r"(?<=[?&]password=)[^&\s]*")
 # last words of a name: api_key, hf-token, dbPassword; and anywhere in it
 LAST = ("key", "keys", "apikey", "token", "tokens", "pass", "passwd", "pwd", "credential", "credentials", "auth")
 ANYWHERE = ("password", "passphrase", "secret")
-INSIDE = re.compile(r"([\w.\-]+)(\s*:\s*)([^,{}\[\]]+)")  # of `db={user: me, password: x}` each pair
+INSIDE = re.compile(r"([\w.\-]+)(\s*[:=]\s*)([^,{}\[\]]+)")  # of `db={user: me, password: x},lr=1` each pair
 
 
 def masked(text: str) -> str:
@@ -114,6 +114,8 @@ def _public(value: Any, key: str) -> Any:
         case list():
             overrides = key.startswith("hydra.overrides.")
             return [public_override(one) if overrides and isinstance(one, str) else _public(one, key) for one in value]
+        case str() if key == "hydra.job.override_dirname":
+            return masked(INSIDE.sub(_public_pair, value))
         case _:
             return public_value(key, value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class Net(nn.Sequential):
 PLANTED = (
     "+db.password=canary-password",
     "+db.url='postgresql://me:canary-url@host/db'",
-    "+more='{user: me, api_token: canary-token}'",
+    "+more={user: me, api_token: canary-token}",
     "+outside='${oc.env:OUTSIDE}'",
     "+by_way='${outside}'",
 )
@@ -91,7 +92,7 @@ def test_a_sweep_writes_no_secret(shell: Shell, launcher: str) -> None:
     shell.write("app.py", APP)
     words = ("-m", "hydra/sweeper=besom", f"hydra/launcher={launcher}", "+x=0.2,0.8", "hydra/sweeper/sampler=grid")
     with watched_command_lines(shell.folder) as lines:
-        done = shell.run("python", "app.py", *words, *PLANTED, OUTSIDE="canary-outside")
+        done = shell.run(sys.executable, "app.py", *words, *PLANTED, OUTSIDE="canary-outside")
     assert done.returncode == 0, done.stderr
     assert "1 complete, 0 pruned, 1 failed" in done.stdout
     assert_no_canary(shell, done.stdout + done.stderr + "\n".join(lines))

@@ -102,7 +102,7 @@ class Hold:
             try:
                 config = self._app.compose(number, overrides, folder)
             except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
-                return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}")
+                return Outcome("failed", kind="config", reason=masked(f"{type(error).__name__}: {error}"))
             outcome = self._attempt.outcome(config)
         self._run_log.metrics(self._score(outcome, time.monotonic() - began), step=len(self._ends))
         if outcome.state == "failed":

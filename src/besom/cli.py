@@ -6,10 +6,12 @@ import argparse
 import os
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import besom
-from besom.errors import BesomError
+from besom.errors import INTERRUPTED, BesomError
 
 HELP = """\
 Sweep hyperparameters, with every run recorded.
@@ -17,6 +19,9 @@ Sweep hyperparameters, with every run recorded.
   besom train [override ...]               one tracked run
   besom sweep [NAME|FILE] [override ...]   sweeps/NAME.yaml (default: digits); again = resume
   besom worker STUDY [override ...]        more slots for a sweep that runs, here or on another machine
+  besom status [STUDY] [-f]                what runs, what is best, what is left; -f: live, until the sweep ends
+  besom best [STUDY] [-n 5] [--yaml|--json]   the best trials; with several objectives the Pareto front
+  besom stop STUDY                         as Ctrl-C at the sweep, from any terminal
   besom doctor [STUDY] [--mend]            what a crash has left; --mend puts it right
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
 
@@ -25,6 +30,8 @@ Overrides are Hydra's: optimizer=sgd, optimizer.lr=0.05, 'model.activation=choic
 
 exit: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted
 """
+
+VERBS = ("train", "sweep", "worker", "status", "best", "stop", "doctor", "ui")
 
 
 def main() -> None:
@@ -41,6 +48,12 @@ def main() -> None:
             _ui(rest)
         case "worker":
             _worker(rest)
+        case "status":
+            _status(rest)
+        case "best":
+            _best(rest)
+        case "stop":
+            _stop(rest)
         case "doctor":
             _doctor(rest)
         case "-h" | "--help" | "help":
@@ -50,7 +63,7 @@ def main() -> None:
         case _:
             from besom.errors import near
 
-            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'worker', 'doctor', 'ui'))}")
+            _refuse(f"no such command: {verb}{near(verb, VERBS)}")
 
 
 def _app(arguments: list[str]) -> None:
@@ -102,6 +115,47 @@ def _worker(arguments: list[str]) -> None:
         _refuse(str(error), error.exit_code)
 
 
+def _status(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="besom status", description="Where a study stands, from its storage alone.")
+    parser.add_argument("study", nargs="?", help="default: the one last begun")
+    parser.add_argument("-f", "--follow", action="store_true", help="until its sweep ends; Ctrl-C leaves it")
+    asked = _parsed(parser, arguments)
+    from besom.sweep.terminal.status import status
+
+    with _refusing():
+        status(asked.storage, asked.study, follow=asked.follow)
+
+
+def _best(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="besom best", description="A study's best trials, the best first. Exit: 1 no trial is complete yet."
+    )
+    parser.add_argument("study", nargs="?", help="default: the one last begun")
+    parser.add_argument("-n", type=int, metavar="N", help="how many (default: 5; all of a Pareto front)")
+    form = parser.add_mutually_exclusive_group()
+    for name in ("yaml", "json"):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, default="table")
+    asked = _parsed(parser, arguments)
+    from besom.sweep.terminal.best import best
+
+    with _refusing():
+        best(asked.storage, asked.study, asked.n, asked.form)
+
+
+def _stop(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="besom stop",
+        description="Ask a sweep to stop, as Ctrl-C there would: its trials go back to the queue, and the sweep's own "
+        "command goes on. Exit: 1 it was asked, but has not ended yet.",
+    )
+    parser.add_argument("study")
+    asked = _parsed(parser, arguments)
+    from besom.sweep.stop import stop
+
+    with _refusing():
+        sys.exit(0 if stop(asked.storage, asked.study) else 1)
+
+
 def _doctor(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="besom doctor", description="What a crash has left of a study. Exit: 0 all is well, 1 something is left."
@@ -120,6 +174,29 @@ def _doctor(arguments: list[str]) -> None:
     except BesomError as error:
         _refuse(str(error), error.exit_code)
     sys.exit(0 if well else 1)
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """With the storage of studies, as every verb takes it that looks at one."""
+    parser.add_argument("--storage", metavar="URL", help="default: $BESOM_STORAGE, or sqlite:///optuna.db here")
+    asked = parser.parse_args(arguments)
+    from besom.locks import absolute
+
+    asked.storage = absolute(asked.storage or os.environ.get("BESOM_STORAGE", "sqlite:///optuna.db"))
+    return asked
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except BesomError as error:
+        _refuse(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `besom status | head` has seen enough; nor is the rest to be flushed on the way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _refuse(message: str, code: int = 2) -> None:

@@ -17,20 +17,21 @@ from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
 from besom.locks import masked
+from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS
 from besom.sweep.job import refuse_homebound
-from besom.sweep.joining import Command
 from besom.sweep.launch import LaunchThread, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
 from besom.sweep.page import close_run, open_run
 from besom.sweep.plan import Plan, Sweep
-from besom.sweep.progress import Progress, progress, summary
 from besom.sweep.rehearsal import rehearse
 from besom.sweep.samplers import check
 from besom.sweep.stopping import Judge, make_terminator
 from besom.sweep.study import DEADLINE, N_TRIALS, PROGRAM, QUESTION, REASON, SLOTS, SWEPT, TRACKING, Stop, Study
+from besom.sweep.terminal import Progress, progress
+from besom.sweep.terminal.lines import summary
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
@@ -95,7 +96,7 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
         if owed := study.owed(plan.n_trials):
             print(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
             print("Ctrl-C stops it; the same command goes on", flush=True)
-            with progress(study, plan) as view:
+            with progress(study, plain=plan.isolation == "none") as view:
                 look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study))
                 _launch_until_done(sweep, study, look)
         _heed(study.stop())
@@ -118,6 +119,8 @@ def _close(study: Study, store: Store, run: str, ended: Status) -> None:
 def _heed(stop: Stop | None) -> None:
     """What ended the sweep early, in the way the user is told of it."""
     match stop:
+        case Stop(cause="asked"):
+            raise KeyboardInterrupt
         case Stop(cause="refused", why=why):
             raise InputError(why)
         case Stop(cause="failing", why=why):
@@ -137,6 +140,7 @@ class _Look:
     renew: Callable[[], None]
     judge: Judge
     _renewed: float = 0.0
+    _was_asked: bool = False  # to stop, by `besom stop`
 
     def __call__(self) -> None:
         self.view.refresh()
@@ -147,6 +151,14 @@ class _Look:
             self.view.say(f"trial {number}: its worker is gone; given back")
         if stop := self.judge.verdict():
             self.study.request_stop(stop)
+        self._say_when_asked_to_stop()
+
+    def _say_when_asked_to_stop(self) -> None:
+        """The workers look for themselves."""
+        match self.study.stop():
+            case Stop(cause="asked", why=why) if not self._was_asked:
+                self._was_asked = True
+                self.view.say(f"stopping ({why}): the running trials go back to the queue")
 
     def nothing_to_do(self) -> bool:
         """No trial runs, and none is to be begun."""

@@ -35,14 +35,23 @@ def busy_for(trial: FrozenTrial, now: datetime) -> float:
 
 def to_go_s(findings: Findings, now: datetime) -> float | None:
     """Until the budget is spent, if trials go on taking what the last ones took; None before one has ended."""
-    took = [took for trial in findings.trials if trial.state.is_finished() and (took := seconds(trial)) is not None]
     under_way = running(findings)
+    busy = [busy_for(trial, now) for trial in under_way]
     slots = min(findings.slots, left(findings)) + len({slot(trial) for trial in under_way if not _is_own(trial)})
-    if not took or not slots:
+    each = _each_s(findings, busy)
+    if each is None or not slots:
         return None
-    each = mean(took[-RECENT:])
-    begun = sum(max(0.0, each - busy_for(trial, now)) for trial in under_way)
+    begun = sum(max(0.0, each - so_far) for so_far in busy)
     return (begun + each * max(0, left(findings) - len(under_way))) / slots
+
+
+def _each_s(findings: Findings, busy: list[float]) -> float | None:
+    """What a trial takes. The first to end are the short ones: those that already take longer than they count too."""
+    ended = [took for trial in findings.trials if trial.state.is_finished() and (took := seconds(trial)) is not None]
+    if not ended:
+        return None
+    recent = ended[-RECENT:]
+    return mean([*recent, *(so_far for so_far in busy if so_far > mean(recent))])
 
 
 def idle_share(findings: Findings, now: datetime) -> float | None:

@@ -44,8 +44,11 @@ def _name_others(url: str, chosen: str) -> None:
 
 
 def _follow(study: Study) -> None:
-    print(_standing(study, Findings.of(study)), flush=True)
+    if is_watched():
+        print(_standing(study, Findings.of(study)), flush=True)
     with progress(study) as view:
+        if not is_watched():
+            _show(study)
         while Findings.of(study).is_swept:
             view.refresh()
             time.sleep(LOOK_S)
@@ -61,7 +64,7 @@ def _show(study: Study) -> None:
     page = Console(width=BOUNDLESS.width, highlight=False)
     with page.capture() as shown:
         page.print(picture(findings, BOUNDLESS, now))
-    print("\n".join(line.rstrip() for line in shown.get().rstrip().splitlines()))
+    print("\n".join(line.rstrip() for line in shown.get().rstrip().splitlines()), flush=True)
 
 
 def _standing(study: Study, findings: Findings) -> str:

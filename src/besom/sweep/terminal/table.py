@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from optuna.trial import FrozenTrial
 from rich.console import Group, RenderableType
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from besom.sweep.findings import Findings, point, slot
 from besom.sweep.terminal.pace import busy_for, idle_share, left, running, to_go_s
-from besom.sweep.terminal.words import fitting, number, span, sparkline
+from besom.sweep.terminal.words import brief, fitting, number, span, sparkline
 
 WIDE = 100  # columns of a terminal from which on there is room for a longer curve and for times
 NARROW = 60  # and below which there is none for a curve
@@ -45,8 +45,8 @@ def _slots(findings: Findings, room: Room, now: datetime) -> RenderableType:
     rows, fit = _rows(findings), max(2, room.height - AROUND)
     if len(rows) <= fit:
         return _table(rows, findings, room, now)
-    shown = sorted(rows, key=lambda row: row[1] is None)[: fit - 1]  # those at work first
-    hidden = [row for row in rows if row not in shown]
+    hidden = sorted(rows, key=lambda row: row[1] is None)[fit - 1 :]  # idle ones before any that is at work
+    shown = [row for row in rows if row not in hidden]
     at_work = sum(trial is not None for _, trial in hidden)
     more = f"and {len(hidden)} slots more: {at_work} at work, {len(hidden) - at_work} idle"
     return Group(_table(shown, findings, room, now), _line(more, "dim"))
@@ -72,13 +72,22 @@ def _table(rows: list[Row], findings: Findings, room: Room, now: datetime) -> Ta
     table.add_column("slot", width=slots, no_wrap=True, style="dim")
     for column in columns:
         table.add_column(column.title, width=column.width, no_wrap=True, justify=column.justify, style=column.style)
-    free = room.width - slots - 4 - sum(column.width + 2 for column in columns)
-    table.add_column("parameters", max_width=max(10, free), no_wrap=True, overflow="ellipsis")
-    points = iter(fitting([point(trial) for _, trial in rows if trial], free))
+    free = max(10, room.width - slots - 4 - sum(column.width + 2 for column in columns))
+    tried = [brief(point(trial)) for _, trial in rows if trial]
+    written = fitting(tried, free)
+    table.add_column(Text(_heading(tried, written)), max_width=free, no_wrap=True, overflow="ellipsis")
+    texts = iter(written)
     for name, trial in rows:
         cells = [column.cell(trial) if trial else "" for column in columns]
-        table.add_row(Text(name), *cells, Text(next(points)) if trial else Text(waiting, "dim"))
+        table.add_row(Text(name), *cells, Text(next(texts)) if trial else Text(waiting, "dim"))
     return table
+
+
+def _heading(points: list[dict[str, Any]], written: list[str]) -> str:
+    """Of parameters: their names, where these are not beside the values."""
+    if any("=" in text for text in written) or not any(points):
+        return "parameters"
+    return " ".join(dict.fromkeys(key for one in points for key in one))
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ def _columns(findings: Findings, room: Room, now: datetime) -> list[_Column]:
         if room.width >= NARROW:
             length = 24 if room.width >= WIDE else 10
             columns.append(_Column("so far", length, partial(_curve, width=length), "left", "cyan"))
-    if room.width >= WIDE:
+    if room.width >= WIDE or not columns[1:]:
         columns.append(_Column("for", 8, lambda trial: span(busy_for(trial, now))))
     return columns
 
@@ -129,7 +138,7 @@ def _best(findings: Findings, room: Room) -> Text:
         return _line("no trial is complete yet", "dim")
     [best] = findings.best
     line = _line(f"best {findings.said(best)}", "bold green").append(f"  trial {best.number}  ", "not bold default")
-    return line.append(fitting([point(best)], room.width - line.cell_len)[0], "not bold default")
+    return line.append(fitting([brief(point(best))], room.width - line.cell_len)[0], "not bold default")
 
 
 def _how_far(findings: Findings, room: Room, now: datetime) -> Table:

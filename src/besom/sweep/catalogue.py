@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import TrialModel
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import TrialState
+from sqlalchemy import func, select
 
 from besom.errors import InputError, near
 from besom.locks import masked, sqlite_file
@@ -52,11 +54,19 @@ def chosen(url: str, name: str | None) -> Study:
 def glances(url: str) -> Iterator[Glance]:
     """All of besom's, the last begun at the end."""
     storage = open_storage(url)
+    finished = _finished(storage)
     for study in _begun(storage):
-        attrs, finished = study.user_attrs, storage.get_n_trials(study._study_id, ENDED)
-        supervisor = Lease.from_attr(attrs.get(SUPERVISOR))
+        supervisor = Lease.from_attr(study.user_attrs.get(SUPERVISOR))
         is_swept = supervisor is not None and not supervisor.holder_is_dead()
-        yield Glance(study.study_name, finished, attrs.get(N_TRIALS) or 0, is_swept)
+        asked = study.user_attrs.get(N_TRIALS) or 0
+        yield Glance(study.study_name, finished.get(study._study_id, 0), asked, is_swept)
+
+
+def _finished(storage: RDBStorage) -> dict[int, int]:
+    """Trials with an end, by their study. Optuna's own count reads every trial with all that it has."""
+    ended = select(TrialModel.study_id, func.count()).where(TrialModel.state.in_(ENDED)).group_by(TrialModel.study_id)
+    with storage.engine.connect() as connection:
+        return dict(tuple(row) for row in connection.execute(ended))
 
 
 def _names(url: str, name: str | None) -> list[str]:

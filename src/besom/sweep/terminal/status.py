@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from datetime import datetime
 
@@ -44,6 +45,7 @@ def _name_others(url: str, chosen: str) -> None:
 
 
 def _follow(study: Study) -> None:
+    gc.enable()  # this may go on for days
     if is_watched():
         print(_standing(study, Findings.of(study)), flush=True)
     with progress(study) as view:

@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -225,9 +226,32 @@ def _look_until_ended(launched: Future[None], look: _Look) -> None:
     while time.monotonic() - idle_since < PATIENCE_S:
         if wait([launched], timeout=POLL_S).done:
             return
-        look()
-        idle_since = min(idle_since, time.monotonic()) if look.nothing_to_do() else math.inf
+        with _undisturbed():
+            look()
+            nothing_to_do = look.nothing_to_do()
+        idle_since = min(idle_since, time.monotonic()) if nothing_to_do else math.inf
     look.view.say("some workers have not ended: once they start, they find nothing to do, and end")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Meanwhile a first Ctrl-C waits: one that comes amid a commit leaves the storage locked. A second one does not."""
+    came: list[int] = []
+
+    def put_off(sign: int, frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(sign)
+
+    heard = [sign for sign in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(sign) != signal.SIG_IGN]
+    before = {sign: signal.signal(sign, put_off) for sign in heard}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _end_or_kill(launched: Future[None], look: _Look) -> None:

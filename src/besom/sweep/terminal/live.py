@@ -25,8 +25,9 @@ class Live(Lines):
 
     def refresh(self) -> None:
         self._begin_again_after_shrinking()
+        self._live.update(picture(Findings.of(self._study), self._room, datetime.now()))  # drawn below each line
         super().refresh()
-        self._live.update(picture(Findings.of(self._study), self._room, datetime.now()), refresh=True)
+        self._live.refresh()
 
     def say(self, text: str) -> None:
         self._said.append(text)

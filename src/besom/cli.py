@@ -21,7 +21,7 @@ Sweep hyperparameters, with every run recorded.
   besom sweep [NAME|FILE] [override ...]   sweeps/NAME.yaml (default: digits); again = resume
   besom worker STUDY [override ...]        more slots for a sweep that runs, here or on another machine
   besom status [STUDY] [-f]                what runs, what is best, what is left; -f: live, until the sweep ends
-  besom best [STUDY] [-n 5] [--yaml|--json]   the best trials; with several objectives the Pareto front
+  besom best [STUDY] [-n 5] [--json]       the best trials; with several objectives the Pareto front
   besom stop STUDY                         as Ctrl-C at the sweep, from any terminal
   besom doctor [STUDY] [--mend]            what a crash has left; --mend puts it right
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study

@@ -14,7 +14,10 @@ import yaml
 from doors import BESOM, Shell
 from optuna.trial import FrozenTrial
 
-from sweeps import BASE, UNRECORDED, Sweep, assert_whole, study
+from besom.sweep.lease import Watch
+from besom.sweep.objective import objectives
+from besom.sweep.study import N_TRIALS, SLOTS, Study
+from sweeps import BASE, LEASE_S, UNRECORDED, Sweep, assert_whole, study
 
 # the first trial reports, and then is held until the test lets it go on
 APP = """
@@ -134,6 +137,25 @@ def test_at_the_end_the_summary_takes_the_place_of_the_table(watched: Watched) -
     assert sum(line.startswith("trial ") for line in watched.at_the_end) == TRIALS
     assert "study app: 6 of 6 trials: 6 complete, 0 pruned, 0 failed" in screen
     assert f"best: trial {watched.best.number} with objective {watched.best.value:.4f}" in screen
+
+
+def test_a_terminal_made_smaller_is_drawn_anew_and_ctrl_c_leaves_a_followed_sweep_alone(shell: Shell) -> None:
+    """The sweep is this process."""
+    url = f"sqlite:///{shell.folder / 'optuna.db'}"
+    study = Study.create(url, "app", objectives("minimize", "objective"), shell.folder, {})
+    study.remember(N_TRIALS, 3)
+    study.remember(SLOTS, 2)
+    with study.supervised(Watch(LEASE_S)):
+        terminal = shell.terminal(BESOM, "status", "-f", columns=120, lines=24)
+        terminal.until(lambda screen: screen and screen[-1].endswith("3 left"), "the table is there")
+        terminal.resize(columns=50, lines=12)
+        narrow = terminal.until(
+            lambda screen: screen and screen[-1].endswith("3 left") and "so far" not in str(screen), "it is drawn anew"
+        )
+        assert sum(line.startswith("slot ") for line in narrow) == 1
+        terminal.ctrl_c()
+        assert terminal.end()[0] == 0
+        assert study.stop() is None
 
 
 # ── besom status ──────────────────────────────────────────────────────────────────────────────────────────────────────

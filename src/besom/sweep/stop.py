@@ -12,7 +12,7 @@ from besom.sweep.findings import Findings
 from besom.sweep.lease import Lease
 from besom.sweep.study import LOOK_S, Stop, Study
 
-PATIENCE_S = 60.0  # a trial takes its time to end where it trains on a busy machine; a cluster may be slow to tell
+PATIENCE_S = 120.0  # a trial takes its time to end where it trains on a busy machine; a cluster may be slow to tell
 
 
 def stop(url: str, name: str) -> bool:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
 
@@ -10,12 +12,15 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from rich.console import Console
 
+from besom.sweep.command import Command
 from besom.sweep.findings import Findings
-from besom.sweep.lease import Watch
+from besom.sweep.lease import Lease, Watch
 from besom.sweep.objective import objectives
-from besom.sweep.study import N_TRIALS, SLOTS, Study
+from besom.sweep.study import N_TRIALS, SLOTS, SUPERVISOR, Stop, Study
+from besom.sweep.terminal.best import best
 from besom.sweep.terminal.lines import one_line
 from besom.sweep.terminal.pace import idle_share, to_go_s
+from besom.sweep.terminal.status import status
 from besom.sweep.terminal.table import Room, picture
 from besom.sweep.terminal.words import brief, fitting, number, span, sparkline
 
@@ -154,6 +159,79 @@ def test_a_study_that_nobody_sweeps_has_no_slots(study):
     assert best.startswith("best val/acc 0.5000")
     assert how_far.endswith("1/1")
     assert counts.endswith("0 left")
+
+
+# ── besom status ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_without_a_name_the_study_last_begun_is_shown_below_a_line_for_each_other(study, tmp_path, capsys):
+    plan(study, n_trials=4, slots=1)
+    study.complete(begin(study), (0.5,))
+    later = Study.create(study.url, "birds", objectives("maximize", "val/acc"), tmp_path, {})
+    plan(later, n_trials=2, slots=1)
+
+    status(study.url, None, follow=False)
+
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == "study digits: 1 of 4 trials"
+    assert second == "study birds: interrupted, 2 of 2 trials to go; the same command goes on"
+
+
+def test_a_study_whose_supervisor_died_says_how_to_go_on(study, tmp_path, capsys):
+    plan(study, n_trials=4, slots=1)
+    gone = replace(Lease.mine(), started=0.0)  # another process had this number
+    study.remember(SUPERVISOR, gone.as_attr())
+    words = ("--multirun", "sweeps=cells", "hydra/sweeper=besom", "optimizer=sgd")
+    Command(("-m", "besom.train"), words, str(tmp_path), str(tmp_path / "mine")).remember(study)
+
+    status(study.url, "digits", follow=False)
+
+    says = "its supervisor died, 4 of 4 trials to go; go on with: "
+    assert (
+        f"study digits: {says}cd {tmp_path} && besom sweep mine/cells.yaml optimizer=sgd\n" in capsys.readouterr().out
+    )
+
+
+def test_a_sweep_that_has_settled_says_so(study, capsys):
+    plan(study, n_trials=4, slots=1)
+    study.request_stop(Stop("settled", "the best has not moved"))
+
+    status(study.url, "digits", follow=False)
+
+    assert "study digits: stopped: the best has not moved, 4 of 4 trials to go" in capsys.readouterr().out
+
+
+def test_the_first_that_asks_a_sweep_to_stop_is_heeded(swept):
+    swept.request_stop(Stop("asked", "besom stop, from here"))
+    swept.request_stop(Stop("interrupted"))
+
+    assert swept.stop() == Stop("asked", "besom stop, from here")
+    assert swept.stop().at_once
+
+
+# ── besom best ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_of_several_objectives_the_pareto_front_is_listed(tmp_path, capsys):
+    study = _study(tmp_path, ["maximize", "minimize"], ["val/acc", "size"])
+    plan(study, n_trials=9, slots=1)
+    for values in ((0.5, 10), (0.9, math.inf), (0.4, 30)):
+        study.complete(begin(study), values)
+
+    best(study.url, "digits", None, "json")
+
+    front = json.loads(capsys.readouterr().out)
+    assert [one["number"] for one in front] == [0, 1]
+    assert front[1]["values"] == {"val/acc": 0.9, "size": "inf"}
+
+
+def test_parameters_stand_in_columns_of_their_own_where_there_is_room(study, capsys):
+    plan(study, n_trials=1, slots=1)
+    study.complete(begin(study), (0.5,))
+
+    best(study.url, None, 1, "table")
+
+    says, head, row, command = capsys.readouterr().out.splitlines()
+    assert says == "study digits: the best of 1 complete trials"
+    assert head.split() == ["rank", "trial", "val/acc", "took", "activation", "optimizer", "lr"]
+    assert row.split()[:3] == ["1", "0", "0.5000"]
+    assert command.startswith("repeat the first:")
 
 
 # ── how it gets on ────────────────────────────────────────────────────────────────────────────────────────────────────

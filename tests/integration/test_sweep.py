@@ -241,15 +241,6 @@ def test_the_other_direction_is_refused_for_a_study_that_is_there(shell: Shell) 
     assert "choose another hydra.sweeper.study_name" in done.stderr
 
 
-def test_a_terminal_gets_a_bar_with_the_best_so_far(shell: Shell) -> None:
-    shell.write("app.py", APP)
-    sweep = ("hydra/sweeper=besom", "x=interval(-1,1)", "hydra.sweeper.n_trials=3")
-    code, shown = shell.on_terminal(sys.executable, "app.py", "-m", *sweep)
-    assert code == 0, shown
-    assert "3/3" in shown
-    assert "best objective" in shown
-
-
 def test_a_sweep_file_of_the_users_own_and_a_conf_folder_come_first(shell: Shell) -> None:
     shell.write(
         "conf/model/cnn.yaml", (Path(__file__).parents[2] / "conf/model/cnn.yaml").read_text().replace("32", "4")

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-import optuna
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import TrialModel
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import TrialState
+from sqlalchemy import func, select
 
 from besom.errors import InputError, near
 from besom.locks import sqlite_file
 from besom.secrecy import masked
+from besom.sweep.lease import Lease
 from besom.sweep.storage import open_storage
-from besom.sweep.study import FOLDER, Study
+from besom.sweep.study import FOLDER, N_TRIALS, SUPERVISOR, Study
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A study, of which no trial was read."""
+
+    name: str
+    finished: int
+    n_trials: int  # asked for
+    is_swept: bool
 
 
 def studies(url: str, name: str | None = None) -> list[Study]:
@@ -41,15 +61,35 @@ def chosen(url: str, name: str | None) -> Study:
     return Study(url, name or names[-1])
 
 
+def glances(url: str) -> Iterator[Glance]:
+    """All of besom's, the last begun at the end."""
+    storage = open_storage(url)
+    finished = _finished(storage)
+    for study in _begun(storage):
+        supervisor = Lease.from_attr(study.user_attrs.get(SUPERVISOR))
+        is_swept = supervisor is not None and not supervisor.holder_is_dead()
+        asked = study.user_attrs.get(N_TRIALS) or 0
+        yield Glance(study.study_name, finished.get(study._study_id, 0), asked, is_swept)
+
+
+def _finished(storage: RDBStorage) -> dict[int, int]:
+    """Trials with an end, by their study. Optuna's own count reads every trial with all that it has."""
+    ended = select(TrialModel.study_id, func.count()).where(TrialModel.state.in_(ENDED)).group_by(TrialModel.study_id)
+    with storage.engine.connect() as connection:
+        return dict(tuple(row) for row in connection.execute(ended))
+
+
 def _names(url: str, name: str | None) -> list[str]:
     """The last begun at the end."""
     if (path := sqlite_file(url)) and not path.exists():
         raise InputError(f"there is no {path}: nothing has been swept here; or name another: --storage URL")
-    there = [
-        summary.study_name
-        for summary in sorted(optuna.get_all_study_summaries(open_storage(url)), key=lambda one: one._study_id)
-        if FOLDER in summary.user_attrs
-    ]
+    there = [study.study_name for study in _begun(open_storage(url))]
     if name and name not in there:
         raise InputError(f"no study {name!r} in {masked(url)}{near(name, there)}")
     return [one for one in there if name in (None, one)]
+
+
+def _begun(storage: RDBStorage) -> list[FrozenStudy]:
+    """In this order. Not Optuna's summaries, which read every trial of every study."""
+    there = sorted(storage.get_all_studies(), key=lambda study: study._study_id)
+    return [study for study in there if FOLDER in study.user_attrs]

@@ -12,7 +12,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.sweep.lease import Lease
 from besom.sweep.objective import Objective, described
-from besom.sweep.study import KIND, N_TRIALS, OVERRIDES, PROGRAM, QUESTION, REASON, Counts, Study, held_by
+from besom.sweep.study import (
+    KIND,
+    N_TRIALS,
+    OVERRIDES,
+    PROGRAM,
+    QUESTION,
+    REASON,
+    SLOTS,
+    Counts,
+    Stop,
+    Study,
+    held_by,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,9 @@ class Findings:
     trials: list[FrozenTrial]  # by number
     counts: Counts
     best: list[FrozenTrial]  # one; with several objectives the Pareto front; none before a trial is complete
-    supervisor: Lease | None  # of the process that sweeps it now
+    supervisor: Lease | None  # of the process that sweeps it, or died while it did
+    slots: int  # of the supervisor's own workers
+    stop: Stop | None  # what has ended its last sweep before the budget was spent
     optuna: OptunaStudy  # for what Optuna itself computes; not to be written to
 
     @classmethod
@@ -46,8 +60,15 @@ class Findings:
             counts=study.counts(),
             best=study.best(),
             supervisor=study.supervisor(),
+            slots=study.recall(SLOTS) or 0,
+            stop=study.stop(),
             optuna=study.as_optuna(),
         )
+
+    @property
+    def is_swept(self) -> bool:
+        """As far as it can be known here: of a supervisor that died on another machine this says yes."""
+        return self.supervisor is not None and not self.supervisor.holder_is_dead()
 
     def ranked(self) -> list[FrozenTrial]:
         """The complete trials, the best first; with several objectives the Pareto front, then the others by number."""

@@ -78,7 +78,7 @@ class StudyChanged(InputError):  # noqa: N818 - what happened
 class Stop:
     """Why no further trial is begun, whatever the budget says."""
 
-    cause: Literal["interrupted", "refused", "failing", "settled"]
+    cause: Literal["interrupted", "asked", "refused", "failing", "settled"]
     why: str = ""
 
     @property

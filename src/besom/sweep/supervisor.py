@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,18 +17,19 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
+from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS
-from besom.sweep.joining import Command
 from besom.sweep.launch import LaunchThread, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
 from besom.sweep.page import Page
 from besom.sweep.plan import Plan, Sweep
-from besom.sweep.progress import Progress, progress, summary
 from besom.sweep.proof import prove
 from besom.sweep.stopping import Judge
 from besom.sweep.study import DEADLINE, N_TRIALS, PROGRAM, QUESTION, REASON, SLOTS, SWEPT, TRACKING, Stop, Study
+from besom.sweep.terminal import Progress, progress
+from besom.sweep.terminal.lines import summary
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
@@ -87,7 +89,7 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
         if owed := study.owed(plan.n_trials):
             print(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
             print("Ctrl-C stops it; the same command goes on", flush=True)
-            with progress(study, plan) as view:
+            with progress(study, plain=plan.isolation == "none") as view:
                 look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study), page)
                 _launch_until_done(sweep, study, look)
         _heed(study.stop())
@@ -110,6 +112,8 @@ def _close(page: Page, ended: Status, study: str) -> None:
 def _heed(stop: Stop | None) -> None:
     """What ended the sweep early, in the way the user is told of it."""
     match stop:
+        case Stop(cause="asked"):
+            raise KeyboardInterrupt
         case Stop(cause="refused", why=why):
             raise InputError(why)
         case Stop(cause="failing", why=why):
@@ -130,6 +134,7 @@ class _Look:
     judge: Judge
     page: Page | None  # None: nothing is recorded
     _renewed: float = 0.0
+    _was_asked: bool = False  # to stop, by `besom stop`
 
     def __call__(self) -> None:
         self.view.refresh()
@@ -142,6 +147,14 @@ class _Look:
             self.view.say(f"trial {number}: its worker is gone; given back")
         if stop := self.judge.verdict():
             self.study.request_stop(stop)
+        self._say_when_asked_to_stop()
+
+    def _say_when_asked_to_stop(self) -> None:
+        """The workers look for themselves."""
+        match self.study.stop():
+            case Stop(cause="asked", why=why) if not self._was_asked:
+                self._was_asked = True
+                self.view.say(f"stopping ({why}): the running trials go back to the queue")
 
     def nothing_to_do(self) -> bool:
         """No trial runs, and none is to be begun."""
@@ -208,9 +221,32 @@ def _look_until_ended(launched: Future[None], look: _Look) -> None:
     while time.monotonic() - idle_since < PATIENCE_S:
         if wait([launched], timeout=POLL_S).done:
             return
-        look()
-        idle_since = min(idle_since, time.monotonic()) if look.nothing_to_do() else math.inf
+        with _undisturbed():
+            look()
+            nothing_to_do = look.nothing_to_do()
+        idle_since = min(idle_since, time.monotonic()) if nothing_to_do else math.inf
     look.view.say("some workers have not ended: once they start, they find nothing to do, and end")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Meanwhile a first Ctrl-C waits: one that comes amid a commit leaves the storage locked. A second one does not."""
+    came: list[int] = []
+
+    def put_off(sign: int, frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(sign)
+
+    heard = [sign for sign in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(sign) != signal.SIG_IGN]
+    before = {sign: signal.signal(sign, put_off) for sign in heard}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _end_or_kill(launched: Future[None], look: _Look) -> None:

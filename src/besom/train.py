@@ -22,6 +22,7 @@ from besom.hydra_versions import VERSION_BASE
 from besom.locks import masked
 from besom.settings import Settings
 from besom.tracking import Recorder, RunLog, Scribe, Store
+from besom.tracking.usage import sampled
 from besom.trial import in_sweep, preload
 
 
@@ -58,7 +59,8 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
             _ = store.client  # a store that cannot be opened is refused before the first step
             scribe.take(run)
 
-        value = _fit(settings, log, folder, begin)
+        with sampled(log, os.getpid(), tracking.system_metrics):
+            value = _fit(settings, log, folder, begin)
         log.metrics({"objective": value}, step=0)
     if scribe.left:
         print(f"besom: MLflow is away; what it has not of this run is in {log.path}", file=sys.stderr)

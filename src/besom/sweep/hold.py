@@ -18,6 +18,7 @@ from besom.sweep.space import Value, label
 from besom.sweep.study import ENDS, OVERRIDES, RUN, TRIAL, Claim, Stop, Study
 from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.tracking.recorder import Status
+from besom.tracking.usage import sampled
 
 BEATS = 5  # of a holder in the time of one lease
 
@@ -88,7 +89,8 @@ class Hold:
                 config = self._app.compose(number, overrides, folder)
             except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
                 return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}")
-            outcome = self._attempt.outcome(config)
+            with sampled(run_log, self._attempt.pid, self._plan.system_metrics_s if self._record else None):
+                outcome = self._attempt.outcome(config)
         if outcome.state == "complete":
             named = zip(self._plan.objectives, outcome.values, strict=False)
             run_log.metrics({objective.key: value for objective, value in named}, step=0)

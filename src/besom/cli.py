@@ -19,6 +19,7 @@ Sweep hyperparameters, with every run recorded.
   besom worker STUDY [override ...]        more slots for a sweep that runs, here or on another machine
   besom doctor [STUDY] [--mend]            what a crash has left; --mend puts it right
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
+  besom tensorboard STUDY [-o FOLDER]      its runs in TensorBoard, with their hyperparameters; -o: only write the files
 
 Overrides are Hydra's: optimizer=sgd, optimizer.lr=0.05, 'model.activation=choice(relu,gelu)'.
 `besom train --help` shows every key; --cfg job prints the config that an override gives.
@@ -39,6 +40,8 @@ def main() -> None:
             _sweep(rest)
         case "ui":
             _ui(rest)
+        case "tensorboard":
+            _tensorboard(rest)
         case "worker":
             _worker(rest)
         case "doctor":
@@ -50,7 +53,7 @@ def main() -> None:
         case _:
             from besom.errors import near
 
-            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'worker', 'doctor', 'ui'))}")
+            _refuse(f"no such command: {verb}{near(verb, ('train', 'sweep', 'worker', 'doctor', 'ui', 'tensorboard'))}")
 
 
 def _app(arguments: list[str]) -> None:
@@ -80,6 +83,22 @@ def _ui(arguments: list[str]) -> None:
 
     try:
         serve(asked.study, asked.port)
+    except BesomError as error:
+        _refuse(str(error), error.exit_code)
+
+
+def _tensorboard(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="besom tensorboard", description="A study's runs in TensorBoard, with their hyperparameters, until Ctrl-C."
+    )
+    parser.add_argument("study")
+    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="only write the event files, there")
+    parser.add_argument("--port", type=int, default=6006)
+    asked = parser.parse_args(arguments)
+    from besom.tensorboard import serve, write
+
+    try:
+        write(asked.study, asked.output) if asked.output else serve(asked.study, asked.port)
     except BesomError as error:
         _refuse(str(error), error.exit_code)
 

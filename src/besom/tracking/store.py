@@ -164,9 +164,10 @@ def _check_server(uri: str, shown: str) -> None:
 
 
 def _mlflow_client(uri: str) -> MlflowClient:
-    # neither phones home nor clutters the terminal: both are read when mlflow is imported
+    # it neither phones home nor clutters the terminal; the first two are read when mlflow is imported
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow would ask again by itself, for 244 s, and make a second run where the first one's answer was lost
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient

@@ -60,12 +60,13 @@ class Sampler:
             over = False
             while not over:
                 over = self._ending.wait(self._every_s)
-                self._write({**processes.sample(), **gpus.sample()}, step)
-                step += 1
+                if sample := processes.sample():
+                    self._write({**sample, **gpus.sample()}, step)
+                    step += 1
 
     def _write(self, sample: dict[str, float], step: int) -> None:
         with self._writing:
-            if sample and not self._closed:
+            if not self._closed:
                 self._log.metrics({f"{PREFIX}{name}": round(value, 1) for name, value in sample.items()}, step)
 
 
@@ -84,10 +85,12 @@ class Processes:
     def sample(self) -> dict[str, float]:
         """CPU in percent of one core, since the last time; memory that is resident, what two share counted twice.
 
-        Raises psutil.NoSuchProcess.
+        Of a dead process that nobody has waited for there is nothing. Raises psutil.NoSuchProcess.
         """
         now, (used_s, resident) = time.monotonic(), self._read()
-        found = {"system_memory_usage_megabytes": resident / MEGABYTE} if resident else {}  # none: it is ending
+        if not resident:
+            return {}
+        found = {"system_memory_usage_megabytes": resident / MEGABYTE}
         if now - self._seen >= BLINK_S:
             # of a child that nobody has waited for, the time is gone with it
             found["cpu_utilization_percentage"] = max(0.0, 100 * (used_s - self._used_s) / (now - self._seen))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from doors import eventually
 
@@ -81,13 +82,16 @@ def test_of_a_process_that_is_gone_nothing_is_written(log):
     assert samples(log) == []
 
 
-def test_of_a_process_that_ends_meanwhile_nothing_more_is_written(log):
-    short = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    with sampled(log, short.pid, 0.01):
-        eventually(lambda: samples(log), "a sample")
-        short.communicate(b"\n")
+def test_a_dead_process_that_nobody_has_waited_for_uses_nothing(log):
+    dead = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert dead.stdout
+    dead.stdout.read()  # it has closed all its files
+    eventually(lambda: psutil.Process(dead.pid).status() == psutil.STATUS_ZOMBIE, "its end")
+    with sampled(log, dead.pid, 0.01):
+        pass
+    dead.communicate()
 
-    assert all(values.get(MEMORY, 1) > 0 for _, values in samples(log))
+    assert samples(log) == []
 
 
 def test_after_the_block_nothing_is_written(log):

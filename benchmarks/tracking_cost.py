@@ -19,7 +19,7 @@ import optuna
 from table import heading, table
 
 BESOM = str(Path(sys.executable).parent / "besom")
-REPEATS, TRIALS, EPOCHS = 5, 8, 10
+REPEATS, TRIALS, EPOCHS = 3, 8, 10
 RECORDED, UNRECORDED = "tracking=mlflow", "tracking=none"
 TRAINING = ("trainer.num_threads=1", f"trainer.max_epochs={EPOCHS}")
 

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +18,13 @@ import yaml
 
 from besom.errors import InputError
 from besom.locks import sqlite_file
-from besom.tracking.store import Store
+from besom.tracking.store import Store, as_key
 from besom.ui import HOST, check_port, study_run, users_store
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 OURS = ".besom"  # how the names of the files end that are written here, and that may be removed
-LARGEST = 3.4028235e38  # that TensorBoard keeps; as infinity MLflow has a number that is larger
 
 Hyperparameter = float | bool | str
 
@@ -59,7 +56,9 @@ def write(study: str, folder: Path) -> None:
         raise InputError(f"there is no {path}: nothing has been recorded here; or set MLFLOW_TRACKING_URI")
     recorded = Recorded(store, study_run(store, study))
     _make_room(folder)
-    _write(recorded, folder)
+    from besom.event_files import write_all
+
+    write_all(recorded, folder)
     print(f"{len(recorded.trials)} trials of study {study} are in {folder}")
 
 
@@ -106,7 +105,7 @@ class Recorded:
             file = Path(self.store.client.download_artifacts(self.run.info.run_id, "space.yaml", folder))
             lines = yaml.safe_load(file.read_text())["space"]
         # two branches may search one key differently, `optimizer.lr [optimizer=sgd]`
-        return sorted({line.partition(" [")[0].lstrip("+") for line in lines})
+        return sorted({as_key(line.partition(" [")[0].lstrip("+")) for line in lines})
 
 
 def number_of(run: Run) -> int:
@@ -124,91 +123,9 @@ def _make_room(folder: Path) -> None:
         raise InputError(f"{folder} cannot be written ({error.strerror}); choose another: -o FOLDER") from error
 
 
-def _write(recorded: Recorded, folder: Path) -> None:
-    with _Events(folder) as events:
-        events.add(_searched(recorded), _seconds(recorded.run.info.start_time))
-    for run, point in zip(recorded.trials, recorded.points, strict=True):
-        with _Events(folder / f"trial-{number_of(run)}") as events:
-            events.add(_begin(run, point), _seconds(run.info.start_time))
-            for metric in recorded.metrics(run):
-                events.add(_scalar(metric), _seconds(metric.timestamp), metric.step)
-            if run.info.end_time:
-                events.add(_end(run), _seconds(run.info.end_time))
-
-
-class _Events:
-    """One event file in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> _Events:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self._writer: EventFileWriter = EventFileWriter(str(self._folder), filename_suffix=OURS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
-
-    def add(self, summary: Summary, at_s: float, step: int = 0) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-
-        self._writer.add_event(Event(wall_time=at_s, step=step, summary=summary))
-
-
-def _searched(recorded: Recorded) -> Summary:
-    """What TensorBoard's table of hyperparameters has columns for."""
-    from tensorboard.plugins.hparams import summary_v2 as hp
-
-    keys = sorted({key for point in recorded.points for key in point})
-    domains = {key: _domain([point[key] for point in recorded.points if key in point]) for key in keys}
-    return hp.hparams_config_pb(
-        [hp.HParam(key, domain) for key, domain in domains.items()],
-        [hp.Metric(key) for key in recorded.objectives()],
-        _seconds(recorded.run.info.start_time),
-    )
-
-
-def _domain(values: Sequence[Any]) -> Any:
-    from tensorboard.plugins.hparams import summary_v2 as hp
-
-    if isinstance(values[0], float):
-        return hp.RealInterval(min(values), max(values))
-    return hp.Discrete(sorted(set(values)))
-
-
-def _begin(run: Run, point: Mapping[str, Hyperparameter]) -> Summary:
-    from tensorboard.plugins.hparams import summary_v2 as hp
-
-    return hp.hparams_pb(point, trial_id=f"trial-{number_of(run)}", start_time_secs=_seconds(run.info.start_time))
-
-
-def _end(run: Run) -> Summary:
-    """TensorBoard makes these of TensorFlow's parts only, so this one is put together here."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
-
-    ended = {"FINISHED": api_pb2.STATUS_SUCCESS, "FAILED": api_pb2.STATUS_FAILURE}
-    said = plugin_data_pb2.HParamsPluginData(
-        session_end_info=plugin_data_pb2.SessionEndInfo(
-            status=ended.get(run.info.status, api_pb2.STATUS_UNKNOWN),  # it has no word for a pruned one
-            end_time_secs=_seconds(run.info.end_time),
-        )
-    )
-    value = Summary.Value(
-        tag=metadata.SESSION_END_INFO_TAG,
-        metadata=metadata.create_summary_metadata(said),
-        tensor=metadata.NULL_TENSOR,
-    )
-    return Summary(value=[value])
-
-
-def _scalar(metric: Metric) -> Summary:
-    from tensorboard.plugins.scalar.summary_v2 import scalar_pb
-
-    value = math.copysign(math.inf, metric.value) if abs(metric.value) > LARGEST else metric.value
-    return scalar_pb(metric.key, value)
+def _check_installed() -> None:
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError("TensorBoard is not installed: pip install 'besom[tb]'")
 
 
 def _reader(texts: Sequence[str]) -> Any:
@@ -225,12 +142,3 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def _seconds(milliseconds: int) -> float:
-    return milliseconds / 1000
-
-
-def _check_installed() -> None:
-    if importlib.util.find_spec("tensorboard") is None:
-        raise InputError("TensorBoard is not installed: pip install 'besom[tb]'")

@@ -25,8 +25,8 @@ def serve(study: str | None, port: int) -> None:
         InputError: the port is taken, or there is no such study.
 
     """
-    store = users_store()
-    uri, page = store.uri, _page(store, study)
+    recorded = users_store()
+    uri, page = recorded.uri, _page(recorded, study)
     if urlsplit(uri).scheme in SERVERS:
         print(f"{uri.rstrip('/')}/{page}")
         return
@@ -72,8 +72,9 @@ def study_run(store: Store, study: str) -> Run:
     experiment = store.client.get_experiment_by_name(store.experiment)
     if experiment is None:
         raise InputError(f"no study {study!r}: nothing has been recorded in {store.experiment!r} yet")
-    # a tag that no trial's run has
-    runs = store.client.search_runs([experiment.experiment_id], "tags.`besom.folder` LIKE '%'", max_results=1000)
+    # tags that together no other run has, of a trial or of a training alone
+    both = "tags.`besom.study` LIKE '%' AND tags.`besom.folder` LIKE '%'"
+    runs = store.client.search_runs([experiment.experiment_id], both, max_results=1000)
     parents = {run.data.tags["besom.study"]: run for run in reversed(runs)}
     if study not in parents:
         raise InputError(f"no study {study!r} in experiment {store.experiment!r}{near(study, parents)}")

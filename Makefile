@@ -18,7 +18,7 @@ chaos: .venv/installed-dev
 
 ## the benchmarks' tables
 bench: .venv/installed-dev
-	for benchmark in trial_overhead uneven_trials ask_tell; do $(BIN)/python benchmarks/$$benchmark.py; echo; done
+	for benchmark in trial_overhead uneven_trials ask_tell tracking_cost; do $(BIN)/python benchmarks/$$benchmark.py; echo; done
 
 ## everything CI checks
 check: lint test

@@ -24,6 +24,7 @@ from besom.secrecy import environment_unread, hide, public, public_value
 from besom.settings import Settings
 from besom.tracking import RunLog, Scribe, Store
 from besom.tracking.resend import own, recorder_of
+from besom.tracking.usage import sampled
 from besom.trial import in_sweep, preload
 
 
@@ -62,7 +63,8 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
             log.begin(**about)
             scribe.take(run)
 
-        value = _fit(settings, log, folder, begin)
+        with sampled(log, os.getpid(), tracking.system_metrics):
+            value = _fit(settings, log, folder, begin)
         log.metrics({"objective": value}, step=0)
     if scribe.left:
         print(f"besom: MLflow is away; when it is back: besom doctor {folder}", file=sys.stderr)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from besom.errors import InputError, near
 from besom.secrecy import masked
 from besom.tracking.store import SERVERS, Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 HOST = "127.0.0.1"
 TRAINING = "?workflowType=machine_learning"  # otherwise the UI shows a run as it would a language model's evaluation
@@ -22,12 +26,12 @@ def serve(study: str | None, port: int) -> None:
         InputError: the port is taken, or there is no such study.
 
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    page = _page(Store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom")), study)
+    recorded = users_store()
+    uri, page = recorded.uri, _page(recorded, study)
     if urlsplit(uri).scheme in SERVERS:
         print(f"{masked(uri).rstrip('/')}/{page}")
         return
-    _check_port(port)
+    check_port(port, "besom ui")
     print(f"MLflow's UI, in a few seconds: http://{HOST}:{port}/{page}\nCtrl-C ends it", flush=True)
     command = _command(port)
     lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
@@ -48,30 +52,46 @@ def _command(port: int) -> list[str]:
 
 def _page(store: Store, study: str | None) -> str:
     """The path of the study's run, or of the experiment's runs."""
+    if study:
+        run = study_run(store, study)
+        return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{TRAINING}"
+    experiment = store.client.get_experiment_by_name(store.experiment)
+    return f"#/experiments/{experiment.experiment_id}/runs{TRAINING}" if experiment else ""
+
+
+def users_store() -> Store:
+    """The one that a user means who names none: MLflow's own, unless its variables say otherwise."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    return Store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom"))
+
+
+def study_run(store: Store, study: str) -> Run:
+    """The study's run, of several of that name the last begun.
+
+    Raises:
+        InputError: there is no such study.
+    """
     experiment = store.client.get_experiment_by_name(store.experiment)
     if experiment is None:
-        if study:
-            raise InputError(f"no study {study!r}: nothing has been recorded in {store.experiment!r} yet")
-        return ""
-    table = f"#/experiments/{experiment.experiment_id}/runs"
-    if study is None:
-        return table + TRAINING
-    wanted = "tags.`besom.study` LIKE '%'"
-    runs = store.client.search_runs([experiment.experiment_id], wanted, max_results=1000)
-    parents = {
-        run.data.tags["besom.study"]: run.info.run_id for run in reversed(runs) if "besom.trial" not in run.data.tags
-    }
+        raise InputError(f"no study {study!r}: nothing has been recorded in {store.experiment!r} yet")
+    # tags that together no other run has, of a trial or of a training alone
+    both = "tags.`besom.study` LIKE '%' AND tags.`besom.folder` LIKE '%'"
+    runs = store.client.search_runs([experiment.experiment_id], both, max_results=1000)
+    parents = {run.data.tags["besom.study"]: run for run in reversed(runs)}
     if study not in parents:
         raise InputError(f"no study {study!r} in experiment {store.experiment!r}{near(study, parents)}")
-    return f"{table}/{parents[study]}{TRAINING}"
+    return parents[study]
 
 
-def _check_port(port: int) -> None:
+def check_port(port: int, command: str) -> None:
+    """Raises InputError: it is taken, or none."""
+    if not 0 < port < 65536:
+        raise InputError(f"--port {port}: a port is a number from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             raise InputError(
-                f"port {port} is in use ({error.strerror}); choose another: besom ui --port {port + 1}"
+                f"port {port} is in use ({error.strerror}); choose another: {command} --port {port + 1}"
             ) from error

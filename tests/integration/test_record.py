@@ -70,7 +70,7 @@ def test_trials_end_while_mlflow_is_away_and_are_recorded_when_it_is_back(shell:
     proxy.fault = lambda method, path: "refused"
     shell.write("go", "")
     eventually(lambda: has_ended(shell, 3), "all trials")
-    assert proxy.faults
+    eventually(lambda: proxy.faults, "MLflow to be asked")
     proxy.fault = lambda method, path: "none"
     code, said = sweep.end()
     assert code == 0, said

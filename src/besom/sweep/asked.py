@@ -43,6 +43,7 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         pruner=asked["pruner"],
         tracking_uri=hide(absolute(asked["tracking_uri"])) if asked["tracking_uri"] else None,
         experiment=asked["experiment"],
+        system_metrics_s=_seconds(asked, "system_metrics"),
         slots=_slots(asked, app),
         program=str(app.program),
         question=asked["question"] or "",

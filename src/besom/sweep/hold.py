@@ -21,6 +21,7 @@ from besom.sweep.space import Value, label
 from besom.sweep.study import ENDS, OVERRIDES, RUN, TRIAL, Claim, Stop, Study
 from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.tracking.recorder import Status
+from besom.tracking.usage import sampled
 
 BEATS = 5  # of a holder in the time of one lease
 # metrics of a trial's run beside its objective: each reported value by its step, and of those the best and the last
@@ -103,7 +104,8 @@ class Hold:
                 config = self._app.compose(number, overrides, folder)
             except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
                 return Outcome("failed", kind="config", reason=masked(f"{type(error).__name__}: {error}"))
-            outcome = self._attempt.outcome(config)
+            with sampled(self._run_log, self._attempt.pid, self._plan.system_metrics_s if self._record else None):
+                outcome = self._attempt.outcome(config)
         self._run_log.metrics(self._score(outcome, time.monotonic() - began), step=len(self._ends))
         if outcome.state == "failed":
             self._run_log.tags({"besom.output": masked(tail(folder / "output.log"))})

@@ -51,6 +51,8 @@ class BesomSweeperConf:
     # the record
     question: str | None = None  # what the sweep is to find out: it stands at the top of the study's page
     tracking_uri: str | None = "${oc.select:tracking.uri,${oc.env:MLFLOW_TRACKING_URI,'sqlite:///mlflow.db'}}"
+    # seconds between two samples of a trial's CPU, memory and GPUs; null: none
+    system_metrics: float | None = "${oc.select:tracking.system_metrics,10.0}"  # type: ignore[assignment]
     experiment: str = "${oc.select:tracking.experiment,${oc.env:MLFLOW_EXPERIMENT_NAME,besom}}"
 
 

@@ -260,7 +260,10 @@ def _end_or_kill(launched: Future[None], look: _Look) -> None:
 def _folder(config: DictConfig) -> Path:
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     try:
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
+        if is_new:
+            folder.chmod(0o700)  # what is written in it may hold config
     except OSError as error:
         raise InputError(
             f"the output folder {folder} cannot be written ({error.strerror}); choose another: hydra.sweep.dir=..."

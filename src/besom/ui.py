@@ -10,13 +10,12 @@ from urllib.parse import urlsplit
 
 from besom.errors import InputError, near
 from besom.secrecy import masked
-from besom.tracking.store import SERVERS, Store
+from besom.tracking.store import SERVERS, TRAINING, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 HOST = "127.0.0.1"
-TRAINING = "?workflowType=machine_learning"  # otherwise the UI shows a run as it would a language model's evaluation
 
 
 def serve(study: str | None, port: int) -> None:

@@ -91,9 +91,9 @@ class Hold:
     def _try(self) -> Outcome:
         began, number, space = time.monotonic(), self._claim.number, self._plan.space
         folder = self._study.folder / str(number)
-        with self._fork(folder) as self._attempt:  # while the trial's process wakes, its point is drawn
+        self._run_log.attempt()  # the first line makes the folder, which the trial's process looks for
+        with self._fork(folder) as self._attempt:  # while that wakes, its point is drawn
             values = space.suggest(self._claim.trial)
-            self._run_log.attempt()
             self._run_log.params(_searched(values))
             self._run_log.tags({"besom.slot": self._claim.lease.slot})
             self._begin_run(values)

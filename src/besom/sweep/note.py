@@ -11,6 +11,7 @@ from besom.secrecy import masked
 from besom.sweep.findings import Findings, point, seconds
 from besom.sweep.space import short
 from besom.sweep.study import RUN
+from besom.tracking.store import TRAINING
 
 TOP = 10
 MAX_NOTE = 7500  # characters; MLflow takes 8,000
@@ -70,12 +71,12 @@ def _table(findings: Findings, runs: str) -> str:
 
 def _links(runs: str, run: str) -> str:
     there = f"{runs}/{run}/artifacts"
-    return " · ".join(f"[{name}]({there}/{name})" for name in ("report.html", "trials.csv", "best.yaml"))
+    return " · ".join(f"[{name}]({there}/{name}{TRAINING})" for name in ("report.html", "trials.csv", "best.yaml"))
 
 
 def _link(trial: FrozenTrial, runs: str, before: str = "") -> str:
     text, run = f"{before}{trial.number}", trial.user_attrs.get(RUN)
-    return f"[{text}]({runs}/{run})" if run else text
+    return f"[{text}]({runs}/{run}{TRAINING})" if run else text
 
 
 def _cell(text: Any) -> str:

@@ -37,6 +37,7 @@ MAX_KEY = 250
 
 SCHEMA = re.compile(r"database schema \(found version (\w+), but expected")  # of MLflow's own error
 
+TRAINING = "?workflowType=machine_learning"  # in a link, without which the UI shows a run as if of a language model
 # without it MLflow's UI takes runs for conversations of a language model, and shows its pages for those
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 

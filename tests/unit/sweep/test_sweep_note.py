@@ -11,6 +11,7 @@ from besom.sweep.note import MAX_NOTE, note
 from besom.sweep.objective import objectives
 from besom.sweep.page import over_time
 from besom.sweep.study import N_TRIALS, OVERRIDES, PROGRAM, QUESTION, RUN, Claim, Study
+from besom.tracking.store import TRAINING
 
 LR = FloatDistribution(1e-4, 1e-1, log=True)
 ACTIVATION = CategoricalDistribution(["relu", "a|b"])
@@ -56,7 +57,9 @@ def swept(study: Study, *ends: float | str | tuple[float, ...]) -> Findings:
 def test_the_note_names_the_question_the_best_trial_and_its_command(study):
     text = note(swept(study, 0.5, 0.75), "1", "parent")
 
-    assert text.startswith("Which one is best?\n\n**Best: [trial 1](#/experiments/1/runs/run1), val/acc 0.7500**")
+    assert text.startswith(
+        f"Which one is best?\n\n**Best: [trial 1](#/experiments/1/runs/run1{TRAINING}), val/acc 0.7500**"
+    )
     assert f"besom train lr={study.trials()[1].params['lr']}" in text
 
 
@@ -64,7 +67,7 @@ def test_the_note_lists_the_ten_best_the_best_first(study):
     text = note(swept(study, *(n / 100 for n in range(12))), "1", "parent")
 
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
-    assert [row[1] for row in rows] == [f"[{n}](#/experiments/1/runs/run{n})" for n in range(11, 1, -1)]
+    assert [row[1] for row in rows] == [f"[{n}](#/experiments/1/runs/run{n}{TRAINING})" for n in range(11, 1, -1)]
 
 
 def test_the_note_counts_the_ends_and_the_time_they_took(study):
@@ -87,7 +90,7 @@ def test_the_note_of_several_objectives_shows_the_pareto_front(tmp_path):
     text = note(swept(study, (0.5, 10.0), (0.4, 20.0), (0.9, 30.0)), "1", "parent")
 
     assert "**Pareto front: 2 trials that no other beats in all objectives**" in text
-    assert "| 1 | [0](#/experiments/1/runs/run0) | 0.5 | 10 |" in text
+    assert f"| 1 | [0](#/experiments/1/runs/run0{TRAINING}) | 0.5 | 10 |" in text
     assert "[1](#/experiments" not in text
 
 

@@ -80,7 +80,7 @@ def _attempt(study: Study) -> None:
     assert claim
     values = SPACE.suggest(claim.trial)
     claim.trial.set_user_attr(OVERRIDES, SPACE.overrides(values))
-    for step in set(range(2)) - study.reported(claim):
+    for step in set(range(2)) - set(study.reported(claim)):
         claim.trial.report(1 - 1 / (step + claim.number + 1), step)
     match claim.number:
         case 3 | 4:

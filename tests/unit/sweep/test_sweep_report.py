@@ -104,7 +104,7 @@ def _of(trials: Sequence[FrozenTrial], aims: Sequence[Objective] = ONE, word: st
     counts = Counts(*(states.count(state) for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)), 0, 0)
     best = study.best_trials if len(aims) > 1 else [study.best_trial] if counts.complete else []
     return Findings(
-        word, word, word, tuple(aims), {word: word}, len(trials), Path(word), trials, counts, best, None, study
+        word, word, word, tuple(aims), {word: word}, len(trials), Path(word), trials, counts, best, None, 1, None, study
     )
 
 

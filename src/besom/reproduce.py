@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from besom.config import shipped
 from besom.errors import InputError
 from besom.tracking import facts
-from besom.tracking.catalogue import STUDY, TRIAL, chosen, own_store
+from besom.tracking.catalogue import STUDY, TRIAL, chosen, used_store
 from besom.tracking.log import read
 from besom.tracking.store import Store
 
@@ -38,7 +38,7 @@ def frozen(name: str, overrides: Sequence[str], *, anyway: bool) -> Iterator[lis
         InputError: there is no such run, it cannot be repeated, or (unless `anyway`) not by this code.
     """
     _refuse_options(overrides)
-    store = own_store()
+    store = used_store()
     run = chosen(store, name)
     _refuse_what_is_no_training(run)
     config = _config(store, run)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from besom.errors import InputError
-from besom.locks import sqlite_file
+from besom.tracking.catalogue import study_run, used_store
 from besom.tracking.store import Store, as_key
-from besom.ui import HOST, check_port, study_run, users_store
+from besom.ui import HOST, check_port
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -51,9 +51,7 @@ def write(study: str, folder: Path) -> None:
         InputError: TensorBoard is not installed, there is no such study, or the folder cannot be written.
     """
     _check_installed()
-    store = users_store()
-    if (path := sqlite_file(store.uri)) and not path.exists():  # MLflow would make it
-        raise InputError(f"there is no {path}: nothing has been recorded here; or set MLFLOW_TRACKING_URI")
+    store = used_store()
     recorded = Recorded(store, study_run(store, study))
     _make_room(folder)
     from besom.event_files import write_all
@@ -72,13 +70,9 @@ class Recorded:
     @cached_property
     def trials(self) -> list[Run]:
         """By number."""
-        found: dict[int, Run] = {}
-        asked, token = f"tags.`mlflow.parentRunId` = '{self.run.info.run_id}'", None
-        while True:
-            page = self.store.client.search_runs([self.run.info.experiment_id], asked, page_token=token)
-            found |= {number_of(run): run for run in page if "besom.trial" in run.data.tags}
-            if not (token := page.token):
-                return [found[number] for number in sorted(found)]
+        asked = f"tags.`mlflow.parentRunId` = '{self.run.info.run_id}'"
+        runs = self.store.search(asked, [self.run.info.experiment_id])
+        return sorted((run for run in runs if "besom.trial" in run.data.tags), key=number_of)
 
     @cached_property
     def points(self) -> list[dict[str, Hyperparameter]]:

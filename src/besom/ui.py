@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from besom.errors import InputError, near
+from besom.errors import InputError
 from besom.secrecy import masked
+from besom.tracking.catalogue import study_run, users_store
 from besom.tracking.store import SERVERS, TRAINING, Store
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 HOST = "127.0.0.1"
 
@@ -56,30 +53,6 @@ def _page(store: Store, study: str | None) -> str:
         return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{TRAINING}"
     experiment = store.client.get_experiment_by_name(store.experiment)
     return f"#/experiments/{experiment.experiment_id}/runs{TRAINING}" if experiment else ""
-
-
-def users_store() -> Store:
-    """The one that a user means who names none: MLflow's own, unless its variables say otherwise."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    return Store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom"))
-
-
-def study_run(store: Store, study: str) -> Run:
-    """The study's run, of several of that name the last begun.
-
-    Raises:
-        InputError: there is no such study.
-    """
-    experiment = store.client.get_experiment_by_name(store.experiment)
-    if experiment is None:
-        raise InputError(f"no study {study!r}: nothing has been recorded in {store.experiment!r} yet")
-    # tags that together no other run has, of a trial or of a training alone
-    both = "tags.`besom.study` LIKE '%' AND tags.`besom.folder` LIKE '%'"
-    runs = store.client.search_runs([experiment.experiment_id], both, max_results=1000)
-    parents = {run.data.tags["besom.study"]: run for run in reversed(runs)}
-    if study not in parents:
-        raise InputError(f"no study {study!r} in experiment {store.experiment!r}{near(study, parents)}")
-    return parents[study]
 
 
 def check_port(port: int, command: str) -> None:

@@ -105,14 +105,10 @@ def _log_of(study: Study, trial: FrozenTrial) -> Path:
 def _children(store: Store, parent: str) -> dict[int, list[Run]]:
     """By the number of their trial."""
     found: dict[int, list[Run]] = defaultdict(list)  # the oldest first
-    experiment = store.experiment_of(parent)
-    asked, order, token = f"tags.`mlflow.parentRunId` = '{parent}'", ["attributes.start_time"], None
-    while True:
-        page = store.client.search_runs([experiment], asked, order_by=order, page_token=token)
-        for run in page:
-            found[int(run.data.tags.get(TRIAL, -1))].append(run)
-        if not (token := page.token):
-            return found
+    asked = f"tags.`mlflow.parentRunId` = '{parent}'"
+    for run in store.search(asked, [store.experiment_of(parent)]):
+        found[int(run.data.tags.get(TRIAL, -1))].append(run)
+    return found
 
 
 def _fault(study: Study, store: Store, trial: FrozenTrial, run: Run | None, thorough: bool) -> str | None:

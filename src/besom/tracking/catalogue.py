@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from besom.errors import InputError, near
@@ -20,16 +19,35 @@ ID = re.compile(rf"[0-9a-f]{{{SHORTEST},32}}")
 STUDY, TRIAL = "besom.study", "besom.trial"  # tags: of a study's run the first, of a trial's run both
 
 
-def own_store() -> Store:
-    """Of this folder, or as the environment says.
+def users_store() -> Store:
+    """The one that a user means who names none: MLflow's own, unless its variables say otherwise."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    return Store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom"))
+
+
+def used_store() -> Store:
+    """The same. Raises InputError: nothing has been recorded in it."""
+    store = users_store()
+    if (path := sqlite_file(store.uri)) and not path.exists():  # MLflow would make it
+        raise InputError(f"there is no {path}: nothing has been recorded here; or name a store by MLFLOW_TRACKING_URI")
+    return store
+
+
+def study_run(store: Store, study: str) -> Run:
+    """The study's run, of several of that name the last begun.
 
     Raises:
-        InputError: nothing has been recorded here.
+        InputError: there is no such study.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    if (path := sqlite_file(uri)) and not path.exists():
-        raise InputError(f"there is no {path}: nothing has been recorded here; or name a store by MLFLOW_TRACKING_URI")
-    return Store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "besom"))
+    experiment = store.client.get_experiment_by_name(store.experiment)
+    if experiment is None:
+        raise InputError(f"no study {study!r}: nothing has been recorded in {store.experiment!r} yet")
+    # tags that together no other run has, of a trial or of a training alone
+    both = f"tags.`{STUDY}` LIKE '%' AND tags.`besom.folder` LIKE '%'"
+    parents = {run.data.tags[STUDY]: run for run in store.search(both, [experiment.experiment_id])}
+    if study not in parents:
+        raise InputError(f"no study {study!r} in experiment {store.experiment!r}{near(study, parents)}")
+    return parents[study]
 
 
 def chosen(store: Store, name: str) -> Run:
@@ -46,7 +64,7 @@ def _of_id(store: Store, name: str) -> Run:
     experiments = _experiments(store)
     if not ID.fullmatch(name):
         raise InputError(f"no run {name!r}: {_what_it_may_be(store, name)}")
-    found = list(_search(store, list(experiments), f"attributes.run_id LIKE '{name}%'"))
+    found = list(store.search(f"attributes.run_id LIKE '{name}%'", list(experiments)))
     here = [run for run in found if experiments[run.info.experiment_id] == store.experiment]
     if len(here) == 1:
         return here[0]
@@ -55,13 +73,13 @@ def _of_id(store: Store, name: str) -> Run:
     if found:
         raise InputError(_elsewhere(name, {experiments[run.info.experiment_id] for run in found}))
     mine = [number for number, title in experiments.items() if title == store.experiment]
-    beginnings = {run.info.run_id[: len(name)] for run in _search(store, mine, "")} if mine else set()
+    beginnings = {run.info.run_id[: len(name)] for run in store.search("", mine)} if mine else set()
     raise InputError(f"no run {name!r} in {_where(store)}{near(name, beginnings)}")
 
 
 def _of_trial(store: Store, study: str, trial: str) -> Run:
     experiments = _experiments(store)
-    found = list(_search(store, list(experiments), f"tags.`{STUDY}` LIKE '%'"))
+    found = list(store.search(f"tags.`{STUDY}` LIKE '%'", list(experiments), newest_first=True))
     here = [run for run in found if experiments[run.info.experiment_id] == store.experiment]
     mine = [run for run in here if run.data.tags[STUDY] == study and TRIAL in run.data.tags]
     for run in mine:  # the newest first: of two studies of one name the later is meant
@@ -73,18 +91,6 @@ def _of_trial(store: Store, study: str, trial: str) -> Run:
     if others := {experiments[run.info.experiment_id] for run in found if run.data.tags[STUDY] == study}:
         raise InputError(_elsewhere(f"study {study!r}", others))
     raise InputError(f"no study {study!r} in {_where(store)}{near(study, {run.data.tags[STUDY] for run in here})}")
-
-
-def _search(store: Store, experiments: list[str], asked: str) -> Iterator[Run]:
-    """The newest first."""
-    token = None
-    while True:
-        page = store.client.search_runs(
-            experiments, asked, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
-        )
-        yield from page
-        if not (token := page.token):
-            return
 
 
 def _experiments(store: Store) -> dict[str, str]:
@@ -99,7 +105,7 @@ def _experiments(store: Store) -> dict[str, str]:
 
 
 def _what_it_may_be(store: Store, name: str) -> str:
-    studies = {run.data.tags[STUDY] for run in _search(store, list(_experiments(store)), f"tags.`{STUDY}` LIKE '%'")}
+    studies = {run.data.tags[STUDY] for run in store.search(f"tags.`{STUDY}` LIKE '%'", list(_experiments(store)))}
     if name in studies:
         return f"{name} is a study: name one of its trials, such as {name}/0"
     return f"give a run's id, at least {SHORTEST} of its characters (0-9, a-f), or a trial such as digits/12"

@@ -10,7 +10,7 @@ import re
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +26,7 @@ from besom.secrecy import masked, reveal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
@@ -113,6 +114,15 @@ class Store:
         experiment = self.experiment_of(parent) if parent else self.experiment_id()
         found = self.client.search_runs([experiment], asked, order_by=["attributes.start_time"], max_results=1)
         return str(found[0].info.run_id) if found else None
+
+    def search(self, asked: str, experiments: Sequence[str], *, newest_first: bool = False) -> Iterator[Run]:
+        """All runs that are asked for, in MLflow's own words, however many."""
+        order, token = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"], None
+        while True:
+            page = self.client.search_runs(list(experiments), asked, order_by=order, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
 
     def experiment_id(self) -> str:
         """Made when the first run is, so that a refused input leaves nothing behind."""

@@ -19,12 +19,14 @@ from besom.sweep.study import (
     PROGRAM,
     QUESTION,
     REASON,
+    RUN,
     SLOTS,
     Counts,
     Stop,
     Study,
     held_by,
 )
+from besom.tracking.log import run_of
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,18 @@ class Findings:
     def command(self, trial: FrozenTrial) -> str:
         """What to paste into a shell to train this point again, alone."""
         return shlex.join([*shlex.split(self.program), *trial.user_attrs.get(OVERRIDES, ())])
+
+    def run_id(self, trial: FrozenTrial) -> str | None:
+        """Of the trial's run in MLflow."""
+        return run_id(self.folder, trial)
+
+
+def run_id(folder: Path, trial: FrozenTrial) -> str | None:
+    """Of the run of a trial of the study in `folder`.
+
+    A trial that ended before MLflow had made its run does not know it; its log does.
+    """
+    return trial.user_attrs.get(RUN) or run_of(folder / str(trial.number) / "run.jsonl")
 
 
 def point(trial: FrozenTrial) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.secrecy import masked
 from besom.sweep.findings import Findings, point, seconds
 from besom.sweep.space import short
-from besom.sweep.study import RUN
 from besom.tracking.store import TRAINING
 
 TOP = 10
@@ -32,7 +31,8 @@ def _best(findings: Findings, runs: str) -> Iterator[str]:
     if len(findings.objectives) > 1 and findings.best:
         yield f"**Pareto front: {len(findings.best)} trials that no other beats in all objectives**"
     for trial in findings.best[: 1 if len(findings.objectives) == 1 else 3]:
-        yield f"**Best: {_link(trial, runs, 'trial ')}, {findings.said(trial)}**\n\n```\n{findings.command(trial)}\n```"
+        named = _link(findings, trial, runs, "trial ")
+        yield f"**Best: {named}, {findings.said(trial)}**\n\n```\n{findings.command(trial)}\n```"
     if not findings.best:
         yield "No trial is complete yet."
 
@@ -64,7 +64,7 @@ def _table(findings: Findings, runs: str) -> str:
         values = [f"{value:.4g}" for value in trial.values]
         searched = point(trial)
         cells = [short(searched[key]) if key in searched else "" for key in keys]
-        rows.append([str(rank), _link(trial, runs), *values, *cells, _time(seconds(trial) or 0.0)])
+        rows.append([str(rank), _link(findings, trial, runs), *values, *cells, _time(seconds(trial) or 0.0)])
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
 
@@ -74,8 +74,8 @@ def _links(runs: str, run: str) -> str:
     return " · ".join(f"[{name}]({there}/{name}{TRAINING})" for name in ("report.html", "trials.csv", "best.yaml"))
 
 
-def _link(trial: FrozenTrial, runs: str, before: str = "") -> str:
-    text, run = f"{before}{trial.number}", trial.user_attrs.get(RUN)
+def _link(findings: Findings, trial: FrozenTrial, runs: str, before: str = "") -> str:
+    text, run = f"{before}{trial.number}", findings.run_id(trial)
     return f"[{text}]({runs}/{run}{TRAINING})" if run else text
 
 

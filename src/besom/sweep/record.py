@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from besom.sweep.study import FORKED, KIND, REASON, RUN, TRIAL, Study, held_by
+from besom.sweep.findings import run_id
+from besom.sweep.study import FORKED, KIND, REASON, TRIAL, Study, held_by
 from besom.tracking import Recorder, Store
-from besom.tracking.log import Told, read, run_of
+from besom.tracking.log import Told, read
 from besom.tracking.recorder import Status
 from besom.tracking.store import as_key
 
@@ -55,7 +56,7 @@ def _faults_of(
     if _is_being_recorded(trial, thorough):
         return
     # an attempt that was killed early made a run that the trial does not know
-    known = run_id(study, trial) or next((run.info.run_id for run in runs), None)
+    known = run_id(study.folder, trial) or next((run.info.run_id for run in runs), None)
     own = next((run for run in runs if run.info.run_id == known), None)
     for run in runs:
         if run is not own:
@@ -91,11 +92,6 @@ def _is_being_recorded(trial: FrozenTrial, thorough: bool) -> bool:
     """Its worker, one that joined the sweep, may still be at it; of one on another machine nobody can know."""
     holder = held_by(trial)
     return holder is not None and not holder.holder_is_dead() and (holder.is_here() or not thorough)
-
-
-def run_id(study: Study, trial: FrozenTrial) -> str | None:
-    """The trial's run. One that ended before its run was made does not know it; its log does."""
-    return trial.user_attrs.get(RUN) or run_of(_log_of(study, trial))
 
 
 def _log_of(study: Study, trial: FrozenTrial) -> Path:

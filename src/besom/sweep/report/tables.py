@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.sweep.findings import Findings, point, seconds, slot, why
 from besom.sweep.report.look import WORDS
 from besom.sweep.space import as_text
-from besom.sweep.study import ENDS, OVERRIDES, RUN
+from besom.sweep.study import ENDS, OVERRIDES
 
 ABOUT = ("number", "state", "seconds", "attempts", "slot", "start", "end", "run", "reason")
 
@@ -29,7 +29,7 @@ def trials_csv(findings: Findings) -> str:
     rows.writerow(_header(findings, keys))
     for trial in findings.trials:
         values, here = trial.values or [None] * len(findings.objectives), point(trial)
-        number, state, *about = _about(trial)
+        number, state, *about = _about(trial, findings)
         rows.writerow(
             [
                 *(number, state, *("" if value is None else repr(value) for value in values)),
@@ -83,7 +83,7 @@ def _free(name: str, otherwise: str, taken: list[str]) -> str:
     return taken[-1]
 
 
-def _about(trial: FrozenTrial) -> Iterator[Any]:
+def _about(trial: FrozenTrial, findings: Findings) -> Iterator[Any]:
     yield trial.number
     yield WORDS[trial.state]
     took = seconds(trial)
@@ -92,7 +92,7 @@ def _about(trial: FrozenTrial) -> Iterator[Any]:
     yield slot(trial)
     yield _iso(trial.datetime_start)
     yield _iso(trial.datetime_complete)
-    yield trial.user_attrs.get(RUN, "")
+    yield findings.run_id(trial) or ""
     yield why(trial)
 
 

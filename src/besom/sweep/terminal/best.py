@@ -16,7 +16,7 @@ from rich.text import Text
 from besom.errors import InputError, RunError
 from besom.sweep.catalogue import chosen
 from besom.sweep.findings import Findings, point, seconds
-from besom.sweep.study import OVERRIDES, RUN
+from besom.sweep.study import OVERRIDES
 from besom.sweep.terminal import console, is_watched
 from besom.sweep.terminal.words import brief, number, pairs, span
 
@@ -58,7 +58,7 @@ def _facts(findings: Findings, trial: FrozenTrial) -> dict[str, Any]:
         "params": point(trial),
         "overrides": list(trial.user_attrs.get(OVERRIDES, ())),
         "command": findings.command(trial),
-        "run": trial.user_attrs.get(RUN),
+        "run": findings.run_id(trial),
     }
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.config import shipped
 from besom.errors import InputError
+from besom.secrecy import hidden_keys
 from besom.tracking import facts
 from besom.tracking.catalogue import STUDY, TRIAL, chosen, used_store
 from besom.tracking.log import read
@@ -42,6 +43,7 @@ def frozen(name: str, overrides: Sequence[str], *, anyway: bool) -> Iterator[lis
     run = chosen(store, name)
     _refuse_what_is_no_training(run)
     config = _config(store, run)
+    _refuse_what_was_not_kept(config, overrides)
     print(_said_of_code(run, anyway), flush=True)
     with TemporaryDirectory(prefix="besom-") as folder:
         (Path(folder) / "frozen.yaml").write_text(OmegaConf.to_yaml(_to_run(config, run)))
@@ -57,6 +59,15 @@ def _refuse_options(overrides: Sequence[str]) -> None:
                 f"{word}: in a frozen config there are no options to choose, only values: {key}.KEY=...; "
                 "to train something else: besom train"
             )
+
+
+def _refuse_what_was_not_kept(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Secrets, which are to be given again."""
+    given = {word.partition("=")[0].lstrip("+") for word in overrides}
+    sections = OmegaConf.masked_copy(config, [str(key) for key in config if key != "tracking"])
+    for key in hidden_keys(sections):
+        if key not in given:
+            raise InputError(f"{key}: its value is a secret, and was not kept: give it again, {key}=...")
 
 
 def _refuse_what_is_no_training(run: Run) -> None:

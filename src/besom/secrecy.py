@@ -120,6 +120,19 @@ def _public(value: Any, key: str) -> Any:
             return public_value(key, value)
 
 
+def hidden_keys(config: DictConfig) -> Iterator[str]:
+    """Of what `public` has left out of it."""
+    yield from _hidden(OmegaConf.to_container(config, resolve=False), "")
+
+
+def _hidden(value: Any, key: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            yield from _hidden(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, str) and HIDDEN in value:
+        yield key
+
+
 def without_passwords(config: DictConfig) -> DictConfig:
     """A copy in which besom's own URLs are hidden (`hide`); a trial is told nothing else otherwise."""
     copy = config.copy()

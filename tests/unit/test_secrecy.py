@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from besom.errors import InputError
-from besom.secrecy import environment_unread, hide, masked, names_a_secret, public, public_override, reveal
+from besom.secrecy import environment_unread, hidden_keys, hide, masked, names_a_secret, public, public_override, reveal
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,7 @@ def test_a_config_is_written_without_its_secrets(monkeypatch):
     assert "hunter2" not in str(written)
     assert written["db"] == {"password": "***", "url": "http://me:***@host", "user": "me", "port": 1}
     assert written["by_way_of"] == "${from_outside}"
+    assert list(hidden_keys(OmegaConf.create(written))) == ["db.password", "db.url"]
 
 
 def test_what_comes_from_the_environment_stays_a_name(monkeypatch):

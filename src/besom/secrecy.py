@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -153,8 +154,14 @@ def environment_unread() -> Iterator[None]:
     def name_only(name: str, *default: Any) -> Any:
         return default[0] if default and name not in os.environ else f"${{oc.env:{name}}}"
 
-    OmegaConf.register_new_resolver("oc.env", name_only, replace=True)
+    _resolve_by(name_only)
     try:
         yield
     finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+        _resolve_by(oc.env)
+
+
+def _resolve_by(environment: Any) -> None:
+    with warnings.catch_warnings():  # OmegaConf 2.4 has another word for it, which 2.3 means otherwise
+        warnings.simplefilter("ignore")
+        OmegaConf.register_new_resolver("oc.env", environment, replace=True)

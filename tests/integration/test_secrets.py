@@ -67,16 +67,17 @@ def assert_nobody_else_may_read(folder: Path) -> None:
 
 @contextmanager
 def watched_command_lines(of: Path) -> Iterator[set[str]]:
-    """Of all processes that work in a folder, but for the one that a user has typed."""
+    """Of all processes that work in a folder, but for the one that a user has typed (and its forks)."""
     seen: set[str] = set()
+    typed: set[str] = set()
     ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(0.02):
             for process in psutil.process_iter():
                 with contextlib.suppress(psutil.Error, OSError):
-                    if process.cwd() == str(of) and process.ppid() != os.getpid():
-                        seen.add(" ".join(process.cmdline()))
+                    if process.cwd() == str(of):
+                        (typed if process.ppid() == os.getpid() else seen).add(" ".join(process.cmdline()))
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -85,6 +86,7 @@ def watched_command_lines(of: Path) -> Iterator[set[str]]:
     finally:
         ended.set()
         looking.join()
+        seen -= typed
 
 
 @pytest.mark.parametrize("launcher", ["local", "joblib"])

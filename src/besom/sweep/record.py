@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.secrecy import masked
 from besom.sweep.findings import run_id
 from besom.sweep.study import FORKED, KIND, REASON, TRIAL, Study, held_by
-from besom.tracking import Recorder, Store
+from besom.tracking import Recorder, Store, persistently
 from besom.tracking.log import Told, read
 from besom.tracking.recorder import Status
 from besom.tracking.store import as_key
@@ -85,7 +86,7 @@ def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, r
     )
     kind, reason = (trial.user_attrs.get(key, "") for key in (KIND, REASON))
     recorder.finish(status, f"{kind}: {reason}" if kind else reason, outcome)
-    recorder.carry()
+    persistently(recorder.carry, f"tracking_uri={masked(store.uri)}")
 
 
 def _is_being_recorded(trial: FrozenTrial, thorough: bool) -> bool:

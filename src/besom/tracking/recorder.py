@@ -154,20 +154,27 @@ class Recorder:
             self._unsent = _Batch()
 
     def _send(self, batch: _Batch) -> None:
+        """What MLflow has taken leaves the batch: the next try begins behind it."""
         from mlflow.entities import Dataset, DatasetInput, Metric
 
         assert self.run_id is not None
         client, run = self._store.client, self.run_id
         self._send_params({key: value for key, value in batch.params.items() if key not in self._params_sent})
-        self._send_tags({**batch.tags, **self._not_finite(batch.metrics)})
-        metrics = [Metric(key, value, t, step) for key, value, t, step in batch.metrics]
-        for some_metrics in _chunks(metrics, MAX_METRICS):
-            client.log_batch(run, metrics=some_metrics)
-        for path, folder in batch.artifacts:
+        batch.params.clear()
+        batch.tags.update(self._not_finite(batch.metrics))
+        self._send_tags(batch.tags)
+        batch.tags.clear()
+        while batch.metrics:
+            some = [Metric(key, value, t, step) for key, value, t, step in batch.metrics[:MAX_METRICS]]
+            client.log_batch(run, metrics=some)
+            del batch.metrics[:MAX_METRICS]
+        while batch.artifacts:
+            path, folder = batch.artifacts[0]
             if Path(path).exists():
                 client.log_artifact(run, path, folder or None)
             else:
                 log.warning("the artifact %s is gone; all else is recorded", path)
+            del batch.artifacts[0]
         datasets = [
             DatasetInput(
                 Dataset(

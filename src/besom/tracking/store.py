@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}  # unless the URI says another
 PAUSES_S = (0.2, 0.5, 1.0, 2.0)  # between two tries
 REACH_S = 5  # a server that does not answer in this time is called unreachable; MLflow itself would try for 244 s
 
@@ -164,23 +165,26 @@ def check_uri(uri: str) -> None:
             raise InputError(f"{shown}: cannot be written; check the permissions of {path}")
         if path.exists() and (schema := _schema(path)) and not _is_known(schema):
             raise InputError(f"{shown}: {_newer(schema)}")
-    elif scheme in SERVERS:
-        _check_server(uri, shown)
+    elif scheme in PORTS:
+        _check_server(uri, shown, scheme)
 
 
-def _check_server(uri: str, shown: str) -> None:
+def _check_server(uri: str, shown: str, scheme: str) -> None:
+    """MLflow itself would ask a server that is not there for minutes."""
     parts = urlsplit(uri)
     try:
-        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        address = (parts.hostname or "", parts.port or PORTS[scheme])
     except ValueError as error:  # a port that is no number
         raise InputError(f"{shown}: malformed: {error}") from error
     if not address[0]:
+        if scheme in DATABASES:  # by a socket of this machine, or as the driver's own settings say
+            return
         raise InputError(f"{shown}: malformed: no host; write it as http://host:port")
     try:
         socket.create_connection(address, timeout=REACH_S).close()
     except OSError as error:
         raise InputError(
-            f"{shown}: nobody answers at {address[0]}:{address[1]} ({error}); start the MLflow server, "
+            f"{shown}: nobody answers at {address[0]}:{address[1]} ({error}); start the server, "
             "or record locally with tracking.uri=sqlite:///mlflow.db"
         ) from error
 

@@ -66,9 +66,14 @@ def port():
         yield taken.getsockname()[1]
 
 
-def test_a_server_that_is_down_is_refused(port):
-    with pytest.raises(InputError, match=f"nobody answers at 127.0.0.1:{port} .*; start the MLflow server"):
-        check_uri(f"http://127.0.0.1:{port}")
+@pytest.mark.parametrize("scheme", ["http", "postgresql", "postgresql+psycopg", "mysql+pymysql"])
+def test_a_server_that_is_down_is_refused(scheme, port):
+    with pytest.raises(InputError, match=f"nobody answers at 127.0.0.1:{port} .*; start the server"):
+        check_uri(f"{scheme}://127.0.0.1:{port}")
+
+
+def test_a_database_by_a_socket_of_this_machine_is_not_asked_for():
+    check_uri("postgresql:///runs?host=/run/postgresql")
 
 
 def test_a_server_that_listens_will_do():

@@ -212,7 +212,10 @@ class Study:
             trial_id = self._next_id()
             lease = Lease.mine(slot)
             self._storage.set_trial_user_attr(trial_id, LEASE, lease.as_attr())
-        number = self._storage.get_trial(trial_id).number
+        try:
+            number = self._storage.get_trial(trial_id).number
+        except KeyError as error:  # a server that crashed gives the number of a lost transaction to another one
+            raise ServerLost("the server has not kept the trial") from error
         # a fresh study: Optuna's own keeps a list of trials from its last look
         seen = SamplersStudy(self.name, self._storage, sampler(number), pruner)
         return Claim(Trial(seen, trial_id), lease)

@@ -37,7 +37,7 @@ def studies(url: str, name: str | None = None) -> list[Study]:
     Raises:
         InputError: no such storage or study.
     """
-    return [Study(url, one) for one in sorted(_names(url, name))]
+    return [Study(url, one) for one in sorted(_names(_opened(url), url, name))]
 
 
 def names(url: str) -> list[str]:
@@ -46,7 +46,7 @@ def names(url: str) -> list[str]:
     Raises:
         InputError: no such storage.
     """
-    return _names(url, None)
+    return _names(_opened(url), url, None)
 
 
 def chosen(url: str, name: str | None) -> Study:
@@ -55,15 +55,25 @@ def chosen(url: str, name: str | None) -> Study:
     Raises:
         InputError: no such storage or study.
     """
-    names = _names(url, name)
+    return chosen_among(url, name)[0]
+
+
+def chosen_among(url: str, name: str | None) -> tuple[Study, Iterator[Glance]]:
+    """And all others, each at a glance; the storage is opened once, which takes a tenth of a second.
+
+    Raises:
+        InputError: no such storage or study.
+    """
+    storage = _opened(url)
+    names = _names(storage, url, name)
     if not names:
         raise InputError(f"nothing has been swept in {masked(url)}; or name another: --storage URL")
-    return Study(url, name or names[-1])
+    study = Study(url, name or names[-1], storage=storage)
+    return study, (glance for glance in _glances(storage) if glance.name != study.name)
 
 
-def glances(url: str) -> Iterator[Glance]:
+def _glances(storage: RDBStorage) -> Iterator[Glance]:
     """All of besom's, the last begun at the end."""
-    storage = open_storage(url)
     finished = _finished(storage)
     for study in _begun(storage):
         supervisor = Lease.from_attr(study.user_attrs.get(SUPERVISOR))
@@ -79,11 +89,15 @@ def _finished(storage: RDBStorage) -> dict[int, int]:
         return dict(tuple(row) for row in connection.execute(ended))
 
 
-def _names(url: str, name: str | None) -> list[str]:
-    """The last begun at the end."""
+def _opened(url: str) -> RDBStorage:
     if (path := sqlite_file(url)) and not path.exists():
         raise InputError(f"there is no {path}: nothing has been swept here; or name another: --storage URL")
-    there = [study.study_name for study in _begun(open_storage(url))]
+    return open_storage(url)
+
+
+def _names(storage: RDBStorage, url: str, name: str | None) -> list[str]:
+    """The last begun at the end."""
+    there = [study.study_name for study in _begun(storage)]
     if name and name not in there:
         raise InputError(f"no study {name!r} in {masked(url)}{near(name, there)}")
     return [one for one in there if name in (None, one)]

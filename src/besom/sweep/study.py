@@ -18,7 +18,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, get_storage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -129,11 +129,11 @@ def _all_or_nothing(method: Callable[Concatenate[Study, P], T]) -> Callable[Conc
 class Study:
     """One connection to a study in its storage."""
 
-    def __init__(self, url: str, name: str, *, wait: bool = False) -> None:
-        """`wait`: for a server that is away."""
+    def __init__(self, url: str, name: str, *, wait: bool = False, storage: RDBStorage | None = None) -> None:
+        """`wait`: for a server that is away. `storage`: of this URL, where it is open already."""
         self.url = url
         self.name = name
-        self._rdb = open_storage(url, wait=wait)
+        self._rdb = storage or open_storage(url, wait=wait)
         self._connect()
 
     def _connect(self) -> None:

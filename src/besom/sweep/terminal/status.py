@@ -8,7 +8,7 @@ from datetime import datetime
 
 from rich.console import Console
 
-from besom.sweep.catalogue import chosen, glances
+from besom.sweep.catalogue import chosen_among
 from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.study import LOOK_S, Stop, Study
@@ -26,9 +26,9 @@ def status(url: str, name: str | None, *, follow: bool) -> None:
     Raises:
         InputError: no such storage or study.
     """
-    study = chosen(url, name)
-    if name is None:
-        _name_others(url, study.name)
+    study, others = chosen_among(url, name)
+    for one in others if name is None else ():
+        print(f"study {one.name}: {one.finished} of {one.n_trials} trials{', being swept' * one.is_swept}")
     if follow and Findings.of(study).is_swept:
         try:
             _follow(study)
@@ -36,12 +36,6 @@ def status(url: str, name: str | None, *, follow: bool) -> None:
             print(f"the sweep goes on; to look at it again: besom status {study.name} -f")
             return
     _show(study)
-
-
-def _name_others(url: str, chosen: str) -> None:
-    for one in glances(url):
-        if one.name != chosen:
-            print(f"study {one.name}: {one.finished} of {one.n_trials} trials{', being swept' * one.is_swept}")
 
 
 def _follow(study: Study) -> None:

@@ -34,7 +34,11 @@ def main() -> None:
 
 
 def live(sweep: Terminal, browser: Browser, shell: Shell) -> None:
-    screen = sweep.until(lambda lines: f"{TRIALS}/20" in "\n".join(lines), f"trial {TRIALS}")
+    def at_work(lines: list[str]) -> bool:
+        slots = [line for line in lines if re.match(r"[01] +\d+ +\d+ ", line)]  # with an epoch
+        return f"{TRIALS}/20" in "\n".join(lines) and len(slots) == 2
+
+    screen = sweep.until(at_work, f"both slots at work after trial {TRIALS}")
     shell.write("live.html", PAGE.format(html.escape("\n".join(screen))))
     browser.driver.set_window_size(1130, 620)
     browser.open(f"file://{shell.folder}/live.html")

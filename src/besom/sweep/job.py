@@ -62,12 +62,14 @@ class App:
     def pickled(self) -> bytes:
         """For a trial's process: once for all trials."""
         _ = self._singletons  # of this process, not of the trial's
-        return cloudpickle.dumps(self)  # type: ignore[no-any-return]
+        pickled: bytes = cloudpickle.dumps(self)
+        return pickled
 
     @cached_property
     def _singletons(self) -> dict[Any, Any]:
         """Hydra's: no trial changes those of this process."""
-        return Singleton.get_state()  # type: ignore[no-any-return]
+        state: dict[Any, Any] = Singleton.get_state()
+        return state
 
 
 @dataclass(frozen=True)

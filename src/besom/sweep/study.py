@@ -214,7 +214,7 @@ class Study:
             self._storage.set_trial_user_attr(trial_id, LEASE, lease.as_attr())
         try:
             number = self._storage.get_trial(trial_id).number
-        except KeyError as error:  # a server that crashed gives the number of a lost transaction to another one
+        except KeyError as error:  # a server that crashed may give a lost transaction's number to another one
             raise ServerLost("the server has not kept the trial") from error
         # a fresh study: Optuna's own keeps a list of trials from its last look
         seen = SamplersStudy(self.name, self._storage, sampler(number), pruner)

@@ -108,6 +108,23 @@ def test_a_debugger_stops_in_a_trial_of_isolation_none(shell: Shell) -> None:
     assert [trial.value for trial in study.trials] == [2.0]
 
 
+def test_ctrl_c_in_a_trial_of_isolation_none_gives_it_back_and_ends_its_run(shell: Shell) -> None:
+    shell.write(
+        "app.py",
+        APP.replace("    return cfg.x", "    os.kill(os.getpid(), signal.SIGINT)").replace(
+            "import os\n", "import os, signal\n", 1
+        ),
+    )
+    words = (sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(0,1)", "hydra.sweeper.isolation=none")
+    done = shell.run(*words)
+    assert done.returncode == 130
+    assert "MLflow is away" not in done.stdout + done.stderr
+    study = load_study(study_name="app", storage=f"sqlite:///{shell.folder / 'optuna.db'}")
+    assert [trial.state.name for trial in study.trials] == ["WAITING"]
+    (run,) = (run for run in shell.runs() if "besom.trial" in run.data.tags)
+    assert (run.info.status, run.data.tags["besom.outcome"]) == ("KILLED", "requeued")
+
+
 def test_a_trial_of_isolation_none_can_be_pruned_and_fail(shell: Shell) -> None:
     body = """
     import besom

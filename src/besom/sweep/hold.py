@@ -73,6 +73,7 @@ class Hold:
             outcome = self._try()
         except BaseException:  # this worker is broken, not the trial: another takes it
             self._study.requeue(self._claim, "interrupted")
+            self._end_run(Outcome("interrupted"), again=True)
             raise
         finally:
             self._let_go.set()
@@ -83,10 +84,7 @@ class Hold:
             if self._run:
                 self._run.give_up()
             raise
-        if self._run:
-            reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
-            ended = "requeued" if again else outcome.state
-            self._run.finish(STATUS[outcome.state], reason, ended, unless=lambda: self._study.runs(self._claim))
+        self._end_run(outcome, again)
 
     def _try(self) -> Outcome:
         began, number, space = time.monotonic(), self._claim.number, self._plan.space
@@ -206,6 +204,12 @@ class Hold:
             counts=lambda run_id: self._study.has_run(self._claim, run_id),
         )
         self._record.scribe.take(self._run)
+
+    def _end_run(self, outcome: Outcome, again: bool) -> None:
+        if self._run:
+            reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
+            ended = "requeued" if again else outcome.state
+            self._run.finish(STATUS[outcome.state], reason, ended, unless=lambda: self._study.runs(self._claim))
 
 
 def _searched(values: Mapping[str, Value]) -> dict[str, Value]:

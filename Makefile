@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test chaos bench check lint clean constraints
+.PHONY: sweep test chaos bench screenshots check lint clean constraints
 
 ## the digits sweep: 20 trials, about a minute on two cores
 sweep: .venv/installed
@@ -18,7 +18,11 @@ chaos: .venv/installed-dev
 
 ## the benchmarks' tables
 bench: .venv/installed-dev
-	for benchmark in trial_overhead uneven_trials ask_tell; do $(BIN)/python benchmarks/$$benchmark.py; echo; done
+	for benchmark in trial_overhead uneven_trials ask_tell tracking_cost; do $(BIN)/python benchmarks/$$benchmark.py; echo; done
+
+## the README's pictures
+screenshots: .venv/installed-dev
+	PYTHONPATH=tests $(BIN)/python docs/screenshots.py
 
 ## everything CI checks
 check: lint test

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from terminal import Terminal
 
 BESOM = str(Path(sys.executable).parent / "besom")
 PATIENCE_S = 300  # a machine may be busy; nothing is to be learnt from that
@@ -23,6 +23,8 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.experiment = "besom"
+        self.tracking_uri: str | None = None  # where its runs are, if not in its folder
         self.env = {
             key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_", "BESOM_"))
         }
@@ -47,20 +49,12 @@ class Shell:
     def besom(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return self.run(BESOM, *words, **env)
 
-    def on_terminal(self, *words: str) -> tuple[int, str]:
-        """The exit code, and all that a terminal of 140 columns was sent."""
-        ours, theirs = pty.openpty()
-        env = {**self.env, "TERM": "xterm", "COLUMNS": "140"}
-        process = subprocess.Popen(list(words), cwd=self.folder, env=env, stdout=theirs, stderr=theirs)
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 4096)
-            except OSError:  # the last process has closed its end
-                break
-        os.close(ours)
-        return process.wait(), shown.decode()
+    def terminal(self, *words: str, columns: int = 140, lines: int = 40, **env: str) -> Terminal:
+        return Terminal(words, self.folder, {**self.env, **env}, columns, lines)
+
+    def on_terminal(self, *words: str, columns: int = 140) -> tuple[int, str]:
+        """The exit code, and all that the terminal was sent."""
+        return self.terminal(*words, columns=columns).end()
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -69,13 +63,13 @@ class Shell:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        return MlflowClient(self.tracking_uri or f"sqlite:///{self.folder / 'mlflow.db'}")
 
-    def runs(self, experiment: str = "besom") -> list[Run]:
+    def runs(self) -> list[Run]:
         """Oldest first; none where nothing has been recorded."""
-        if not (self.folder / "mlflow.db").exists():
+        if not self.tracking_uri and not (self.folder / "mlflow.db").exists():
             return []
-        found = self.client.get_experiment_by_name(experiment)
+        found = self.client.get_experiment_by_name(self.experiment)
         if found is None:
             return []
         return list(self.client.search_runs([found.experiment_id], order_by=["attributes.start_time"]))

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
@@ -18,6 +19,7 @@ from besom.composition import as_input_error
 from besom.config import load
 from besom.errors import INTERRUPTED, BesomError, InputError
 from besom.hydra_versions import expect_any_target
+from besom.kept import keep, take_over
 from besom.settings import Settings
 from besom.tracking.store import check_uri
 from besom.trial import in_sweep
@@ -53,11 +55,18 @@ def refuse(error: BesomError) -> NoReturn:
 class Check(Callback):
     """Hydra calls it with the composed config, before it makes the output folder; a sweep, with each end of it."""
 
+    _hydras_folder: str | None = None  # of a run's config; in a sweep the trial's job keeps it
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         if (
             not in_sweep()
         ):  # a DDP trial's other processes come here too: checked before trial 0; MLflow may be away now
             self._check_or_refuse(config)
+            self._hydras_folder = take_over(config)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if self._hydras_folder:
+            keep(config, Path(config.hydra.runtime.output_dir), self._hydras_folder)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._check_or_refuse(config)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from besom.config import shipped
 from besom.errors import InputError, near
 from besom.hydra_versions import VERSION_BASE
+from besom.secrecy import public_override
 
 
 def as_input_error(error: Exception) -> InputError | None:
@@ -22,7 +23,9 @@ def as_input_error(error: Exception) -> InputError | None:
         case MissingConfigException():
             return InputError(_missing_option(error))
         case OverrideParseException():
-            return InputError(f"{error.override}: cannot be read as an override; write it as key=value")
+            return InputError(
+                f"{public_override(error.override)}: cannot be read as an override; write it as key=value"
+            )
         case ConfigCompositionException():
             return InputError(_refused_override(error))
         case HydraException():
@@ -49,7 +52,7 @@ def _refused_override(error: ConfigCompositionException) -> str:
     cause = error.__cause__
     if found is None:
         because = f": {_first_line(cause)}" if cause else ""
-        return f"{_first_line(error).removeprefix('Error merging override ')}{because}"
+        return f"{public_override(_first_line(error).removeprefix('Error merging override '))}{because}"
     key = getattr(cause, "full_key", None) or found[1]  # of `section={new: 1}` the new key, not the section
     known = set(_known_keys(without=found[1]))
     name = key.rpartition(".")[2]

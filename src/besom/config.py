@@ -12,6 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
 from besom.errors import InputError, near
+from besom.secrecy import public_value
 from besom.settings import Settings
 
 
@@ -54,7 +55,7 @@ def _problems(error: ValidationError, cfg: DictConfig) -> Iterator[str]:
         elif problem["type"] == "missing":
             yield f"{key}: missing; give it a value"
         else:
-            given = "" if isinstance(problem["input"], Mapping) else f"={problem['input']}"
+            given = "" if isinstance(problem["input"], Mapping) else f"={public_value(key, problem['input'])}"
             yield f"{key}{given}: {problem['msg'].removeprefix('Value error, ')}"
 
 

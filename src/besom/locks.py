@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -26,12 +25,6 @@ def absolute(url: str) -> str:
         return url
     scheme, _, rest = url.partition(":///")
     return f"{scheme}:///{path}{rest[len(rest.partition('?')[0]) :]}"
-
-
-def masked(url: str) -> str:
-    """The URL without its password."""
-    without = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", url)
-    return re.sub(r"(?<=[?&]password=)[^&]*", "***", without)
 
 
 def sqlite_lock(url: str) -> AbstractContextManager[object]:

@@ -307,6 +307,7 @@ class Tracking(Section):
     run_name: str | None
     tags: dict[str, str]
     log_checkpoint: bool
+    system_metrics: Positive | None
 
 
 class Settings(Section):

@@ -19,9 +19,12 @@ from besom.app import refuse, run
 from besom.config import load, shipped
 from besom.errors import BesomError
 from besom.hydra_versions import VERSION_BASE
-from besom.locks import masked
+from besom.kept import write
+from besom.secrecy import environment_unread, hide, public, public_value
 from besom.settings import Settings
-from besom.tracking import Recorder, RunLog, Scribe, Store
+from besom.tracking import RunLog, Scribe, Store
+from besom.tracking.resend import own, recorder_of
+from besom.tracking.usage import sampled
 from besom.trial import in_sweep, preload
 
 
@@ -34,7 +37,7 @@ def main(cfg: DictConfig) -> float:
     log = RunLog(folder / "run.jsonl")
     if _first_process():
         frozen = folder / "config.yaml"
-        frozen.write_text(OmegaConf.to_yaml(cfg))
+        write(frozen, public(cfg))
         log.params(_params(cfg))
         log.artifact(frozen)
     try:
@@ -51,20 +54,27 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
     # in a sweep the worker records what the trial writes down
     if tracking.uri is None or in_sweep() or not _first_process():
         return _fit(settings, log, folder)
-    store = Store(tracking.uri, tracking.experiment)
-    with Scribe() as scribe, Recorder(store, log.path, name=tracking.run_name, tags=tracking.tags) as run:
+    store = Store(hide(tracking.uri), tracking.experiment)
+    about = own(uri=store.uri, experiment=store.experiment, name=tracking.run_name, tags=_public(tracking.tags))
+    with Scribe() as scribe, recorder_of(log.path, about, store, is_new=True) as run:
 
         def begin() -> None:
             _ = store.client  # a store that cannot be opened is refused before the first step
+            log.begin(**about)
             scribe.take(run)
 
-        value = _fit(settings, log, folder, begin)
+        with sampled(log, os.getpid(), tracking.system_metrics):
+            value = _fit(settings, log, folder, begin)
         log.metrics({"objective": value}, step=0)
     if scribe.left:
-        print(f"besom: MLflow is away; what it has not of this run is in {log.path}", file=sys.stderr)
+        print(f"besom: MLflow is away; when it is back: besom doctor {folder}", file=sys.stderr)
     else:
-        print(f"recorded as run {run.run_id} in {masked(store.uri)}; to look at it: besom ui")
+        print(f"recorded as run {run.run_id} in {store.uri}; to look at it: besom ui")
     return value
+
+
+def _public(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: public_value(name, value) for name, value in tags.items()}
 
 
 def _first_process() -> bool:
@@ -79,9 +89,13 @@ def _fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None
 
 
 def _params(cfg: DictConfig) -> dict[str, Any]:
-    """The chosen option of each group, and every value by its dotted key; where a run is recorded is no parameter."""
+    """The chosen option of each group, and every value by its dotted key, but no secret.
+
+    Where a run is recorded is no parameter.
+    """
     chosen = {group: option for group, option in HydraConfig.get().runtime.choices.items() if "/" not in group}
-    values = OmegaConf.to_container(cfg, resolve=True)
+    with environment_unread():
+        values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
     flat = _flatten({str(key): value for key, value in values.items() if key != "tracking"})
     return {group: option for group, option in chosen.items() if option and group != "tracking"} | dict(flat)
@@ -92,7 +106,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping) and value:
             yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            yield f"{prefix}{key}", public_value(f"{prefix}{key}", value)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def shell(tmp_path: Path, storage: str) -> Iterator[Shell]:
     """Whatever the sweep did, its password is written nowhere a user would not have written it."""
     shell = Shell(tmp_path)
     yield shell
-    for log in [*tmp_path.rglob("*.log"), *tmp_path.rglob("*.jsonl")]:
-        assert not says_password(log.read_text()), log
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or not says_password(path.read_bytes().decode(errors="replace")), path
 
 
 def says_password(text: str) -> bool:

@@ -137,6 +137,12 @@ def test_where_and_with_what_it_ran_is_recorded(trained: tuple[Shell, Run]) -> N
     assert "pytorch-lightning==" in requirements
 
 
+def test_what_it_has_used_of_its_machine_is_recorded(trained: tuple[Shell, Run]) -> None:
+    _, run = trained
+    assert run.data.metrics["system/system_memory_usage_megabytes"] > 100  # torch alone takes more
+    assert run.data.metrics["system/cpu_utilization_percentage"] > 0
+
+
 def test_the_dataset_is_an_input(trained: tuple[Shell, Run]) -> None:
     _, run = trained
     [used] = run.inputs.dataset_inputs

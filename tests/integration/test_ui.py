@@ -14,13 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import Browser, opened
 from doors import BESOM, Shell, eventually
+from mlflow.entities import Run
 
 APP = """
-import hydra
+import besom, hydra
 
 @hydra.main(version_base="1.3", config_path=None)
 def main(cfg):
+    besom.report(cfg.x / 2, 0)
+    besom.report(cfg.x, 1)
     return cfg.x
 
 if __name__ == "__main__":
@@ -54,8 +58,9 @@ def children(pid: int) -> list[int]:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     shell = Shell(tmp_path_factory.mktemp("swept"))
     shell.write("app.py", APP)
-    sweep = ("hydra/sweeper=besom", "+x=interval(0,1)", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=mine")
-    done = shell.run(sys.executable, "app.py", "-m", *sweep)
+    sweep = ("hydra/sweeper=besom", "+x=interval(0,1)", "hydra.sweeper.n_trials=4", "hydra.sweeper.study_name=mine")
+    asked = "hydra.sweeper.question='Which x is best?'"
+    done = shell.run(sys.executable, "app.py", "-m", *sweep, asked)
     assert done.returncode == 0, done.stderr
     return shell
 
@@ -122,3 +127,59 @@ def test_of_a_server_only_the_link_is_printed(swept: Shell, served: tuple[subpro
     done = swept.besom("ui", "mine", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"http://127.0.0.1:{port}/#/experiments/")
+
+
+# ── in a browser ──────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with opened(tmp_path_factory.mktemp("screenshots")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def page(swept: Shell, served: tuple[subprocess.Popen[str], int]) -> str:
+    """The address of the study's run, without what stands behind the question mark."""
+    _, port = served
+    (study,) = (run for run in swept.runs() if "besom.trial" not in run.data.tags)
+    return f"http://127.0.0.1:{port}/#/experiments/{study.info.experiment_id}/runs/{study.info.run_id}"
+
+
+TRAINING = "?workflowType=machine_learning"
+
+
+def test_the_studys_page_has_its_question_its_best_trial_and_its_trials(
+    swept: Shell, page: str, browser: Browser
+) -> None:
+    browser.open(page + TRAINING)
+    best = min((run for run in swept.runs() if "besom.trial" in run.data.tags), key=_objective)
+    shown = browser.wait_for("Which x is best?", "Child runs", f"Best: trial {best.data.tags['besom.trial']}")
+    for run in swept.runs():
+        assert str(run.info.run_name) in shown
+    for name in ("completed", "pruned", "failed", "best"):
+        assert name in shown
+    browser.keep("study")
+    assert browser.errors() == []
+
+
+def test_the_link_in_the_note_leads_to_the_best_trial(swept: Shell, page: str, browser: Browser) -> None:
+    browser.open(page + TRAINING)
+    browser.wait_for("Best: trial")
+    best = min((run for run in swept.runs() if "besom.trial" in run.data.tags), key=_objective)
+    browser.click("Show more")
+    browser.click(f"trial {best.data.tags['besom.trial']}")
+    browser.wait_for(str(best.info.run_name), "reported_best")
+    browser.keep("trial")
+    assert browser.errors() == []
+
+
+def test_the_report_is_drawn_among_the_studys_artifacts(page: str, browser: Browser) -> None:
+    browser.open(f"{page}/artifacts/report.html{TRAINING}")
+    browser.enter("iframe")
+    browser.wait_for("Which x is best?", "Optimisation history", "Timeline of slots")
+    assert browser.wait_for_elements(".js-plotly-plot .main-svg") >= 3
+    browser.keep("report")
+    assert browser.errors() == []
+
+
+def _objective(run: Run) -> float:
+    return float(run.data.metrics["objective"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from besom.locks import masked, sqlite_file, sqlite_lock
+from besom.locks import sqlite_file, sqlite_lock
 
 
 @pytest.mark.parametrize(
@@ -38,21 +38,6 @@ def test_four_slashes_name_an_absolute_file():
 )
 def test_any_other_url_names_no_file(url):
     assert sqlite_file(url) is None
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://me:secret@host:5432/runs", "postgresql://me:***@host:5432/runs"),
-        ("postgresql://me:s:ec@ret@host/runs", "postgresql://me:***@host/runs"),
-        ("postgresql+psycopg://:secret@host/runs", "postgresql+psycopg://:***@host/runs"),
-        ("postgresql:///runs?host=host&password=secret&user=me", "postgresql:///runs?host=host&password=***&user=me"),
-        ("postgresql://me@host:5432/runs", "postgresql://me@host:5432/runs"),
-        ("sqlite:///runs.db", "sqlite:///runs.db"),
-    ],
-)
-def test_a_url_is_shown_without_its_password(url, shown):
-    assert masked(url) == shown
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from besom.errors import InputError
 from besom.locks import absolute
+from besom.secrecy import hide
 from besom.sweep.job import App
 from besom.sweep.launch import is_elsewhere
 from besom.sweep.objective import objectives
@@ -33,17 +34,19 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         n_trials = min(n_trials, points + len(enqueue))
     timeout = _seconds(asked, "timeout")
     plan = Plan(
-        storage=absolute(asked["storage"]),
+        storage=hide(absolute(asked["storage"])),
         study_name=asked["study_name"],
         n_trials=n_trials,
         objectives=objectives(asked["direction"], asked["metric"]),
         space=space,
         sampler=asked["sampler"],
         pruner=asked["pruner"],
-        tracking_uri=absolute(asked["tracking_uri"]) if asked["tracking_uri"] else None,
+        tracking_uri=hide(absolute(asked["tracking_uri"])) if asked["tracking_uri"] else None,
         experiment=asked["experiment"],
+        system_metrics_s=_seconds(asked, "system_metrics"),
         slots=_slots(asked, app),
         program=str(app.program),
+        question=asked["question"] or "",
         lease_s=_seconds(asked, "lease") or math.inf,
         deadline=time.time() + timeout if timeout else math.inf,
         trial_timeout_s=_seconds(asked, "trial_timeout"),

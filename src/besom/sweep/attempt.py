@@ -72,6 +72,7 @@ class Attempt:
         """`app`: what all its trials share, pickled (`App.pickled`)."""
         self._terms = terms
         self._begun = False
+        self._has_spoken = False
         self._oom_kills = oom_kills()
         self._pulled, self._cut = time.monotonic(), False
         self._pipe, theirs = multiprocessing.Pipe()
@@ -79,7 +80,7 @@ class Attempt:
         arguments = (app, theirs, feels, terms.leash_s, str(output))
         self._process = multiprocessing.get_context("forkserver").Process(target=_run, args=arguments, name="trial")
         self._process.start()
-        self._pid: int = self._process.pid  # type: ignore[assignment]  # it has one, now that it is started
+        self.pid: int = self._process.pid  # type: ignore[assignment]  # it has one, now that it is started
         theirs.close()
         feels.close()
 
@@ -90,7 +91,7 @@ class Attempt:
             self._leash.send_bytes(b".")
 
     def outcome(self, config: DictConfig) -> Outcome:
-        """Run the trial of that config to its end."""
+        """Run the trial of that config to its end. Its process, unless it has died, is there until `__exit__`."""
         self._begun = True
         with contextlib.suppress(OSError):  # it has died already, as is seen next
             self._pipe.send_bytes(cloudpickle.dumps(config))
@@ -101,14 +102,14 @@ class Attempt:
 
     def __exit__(self, *_: object) -> None:
         """Nothing of the trial is left."""
-        if not self._begun:
-            self._pipe.close()  # it waits for its config no longer
+        if not self._begun or self._has_spoken:
+            self._pipe.close()  # on which it waits: for its config, or to be looked at for the last time
         self._process.join(timeout=1.0)  # it has said its last word, and is on its way out
         if self._process.is_alive():
             self._process.terminate()
             self._process.join(GRACE_S)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.join()
         self._process.close()
         self._pipe.close()
@@ -126,6 +127,7 @@ class Attempt:
                     self._process.join()
                     return self._death()
                 if isinstance(message, Outcome):
+                    self._has_spoken = True
                     return self._unless_stopped(message)
                 self._answer(self._terms.on_report(*message))
             elif ready:
@@ -182,6 +184,8 @@ def _run(app: bytes, pipe: Connection, leash: Connection, leash_s: float, output
         return
     trial.listen(_Worker(pipe))
     pipe.send(ranks.run(asked.job(config)))
+    with contextlib.suppress(EOFError, OSError):  # till then its worker can see what it has used
+        pipe.recv()
 
 
 def _feel(leash: Connection, leash_s: float) -> None:

@@ -10,17 +10,17 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 
-import optuna
 import psutil
 from optuna.trial import TrialState
 
-from besom.errors import InputError, near
-from besom.locks import masked, sqlite_file
+from besom.errors import InputError
+from besom.sweep.catalogue import studies
 from besom.sweep.lease import Watch
+from besom.sweep.page import Page
 from besom.sweep.record import Fault, faults
-from besom.sweep.storage import open_storage
-from besom.sweep.study import FOLDER, N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
+from besom.sweep.study import N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
 from besom.tracking import Store
+from besom.tracking.recorder import Status
 
 ROUNDS = 3
 MAX_RETRIES = 1_000_000  # a trial that lost its worker is given back, whatever it has spent: the sweep decides
@@ -33,7 +33,7 @@ def examine(url: str, name: str | None, tracking_uri: str | None, *, mend: bool)
         InputError: no such storage or study.
     """
     well = True
-    for study in _studies(url, name):
+    for study in studies(url, name):
         left = _mended(study, tracking_uri) if mend else list(_findings(study, tracking_uri))
         for fault in left:
             print(f"{study.name}: {fault.what}")
@@ -57,16 +57,6 @@ def _mended(study: Study, tracking_uri: str | None) -> list[Fault]:
     return list(_findings(study, tracking_uri))
 
 
-def _studies(url: str, name: str | None) -> list[Study]:
-    if (path := sqlite_file(url)) and not path.exists():
-        raise InputError(f"there is no {path}: nothing has been swept here; or name another: --storage URL")
-    storage = open_storage(url)
-    there = {summary.study_name for summary in optuna.get_all_study_summaries(storage) if FOLDER in summary.user_attrs}
-    if name and name not in there:
-        raise InputError(f"no study {name!r} in {masked(url)}{near(name, there)}")
-    return [Study(url, one) for one in sorted(there) if name in (None, one)]
-
-
 def _state(study: Study) -> str:
     counts, asked = study.counts(), study.recall(N_TRIALS) or 0  # none: killed before it had said so
     ended = f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
@@ -83,7 +73,8 @@ def _findings(study: Study, tracking_uri: str | None) -> Iterator[Fault]:
         store = Store(uri, "")
         yield from faults(study, store, parent, thorough=True)
         if store.client.get_run(parent).info.status == "RUNNING":
-            yield Fault("the study's run is RUNNING", partial(store.client.set_terminated, parent, "KILLED"))
+            ended: Status = "KILLED" if study.owed(study.recall(N_TRIALS) or 0) else "FINISHED"
+            yield Fault("the study's run is RUNNING", partial(Page(study, store, parent).close, ended))
 
 
 def _refuse_while_somebody_works(study: Study) -> None:

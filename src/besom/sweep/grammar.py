@@ -19,34 +19,10 @@ from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from besom.errors import InputError
-
-Value = str | int | float | bool | None
-SCALARS = (bool, int, float, type(None))
+from besom.sweep.value import SCALARS, Value, as_text
 
 
 # ── values ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def as_text(value: Value) -> str:
-    """A value in Hydra's override grammar. Choices that are no plain scalars are kept as that text already.
-
-    >>> as_text(None), as_text(True), as_text(1e-05)
-    ('null', 'true', '1e-05')
-    """
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case float():
-            return repr(value)
-        case _:
-            return str(value)
-
-
-def short(value: Value) -> str:
-    """For people; `as_text` is exact."""
-    return f"{value:.3g}" if isinstance(value, float) else as_text(value)
-
-
 def written(value: Any) -> str:
     """A value of a YAML file in the grammar; a string is in the grammar already."""
     return as_text(value) if isinstance(value, (str, *SCALARS)) else _element(_quoted(value))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from besom.secrecy import masked, public_override
 from besom.sweep.attempt import Attempt
 from besom.sweep.in_place import InPlace
 from besom.sweep.job import App
@@ -15,11 +18,14 @@ from besom.sweep.lease import LeaseLost
 from besom.sweep.outcome import Outcome, State, Terms, tail
 from besom.sweep.plan import Plan
 from besom.sweep.space import Value, label
-from besom.sweep.study import ENDS, RUN, TRIAL, Claim, Stop, Study
+from besom.sweep.study import ENDS, OVERRIDES, RUN, TRIAL, Claim, Stop, Study
 from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.tracking.recorder import Status
+from besom.tracking.usage import sampled
 
 BEATS = 5  # of a holder in the time of one lease
+# metrics of a trial's run beside its objective: each reported value by its step, and of those the best and the last
+REPORTED, BEST, LAST = "reported", "reported_best", "reported_last"
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +56,15 @@ class Hold:
         self._attempt: Attempt | InPlace | None = None
         self._run: Recorder | None = None  # in MLflow
 
+    @cached_property
+    def _run_log(self) -> RunLog:
+        return RunLog(self._study.folder / str(self._claim.number) / "run.jsonl")
+
+    @cached_property
+    def _ends(self) -> list[str]:
+        """Of the trial's earlier attempts, why each has ended."""
+        return list(self._claim.trial.user_attrs.get(ENDS, []))
+
     def run(self) -> None:
         """Raises LeaseLost: the trial is another worker's by now; this one has nothing more to say."""
         pulse = threading.Thread(target=self._beat, name="besom-pulse", daemon=True)
@@ -72,23 +87,26 @@ class Hold:
         self._end_run(outcome, again)
 
     def _try(self) -> Outcome:
-        number, space = self._claim.number, self._plan.space
+        began, number, space = time.monotonic(), self._claim.number, self._plan.space
         folder = self._study.folder / str(number)
-        run_log = RunLog(folder / "run.jsonl")
-        with self._fork(folder) as self._attempt:  # while the trial's process wakes, its point is drawn
+        self._run_log.attempt()  # the first line makes the folder, which the trial's process looks for
+        with self._fork(folder) as self._attempt:  # while that wakes, its point is drawn
             values = space.suggest(self._claim.trial)
-            run_log.params({key.lstrip("+"): value for key, value in values.items()})
-            self._begin_run(values, run_log)
+            self._run_log.params(_searched(values))
+            self._run_log.tags({"besom.slot": self._claim.lease.slot})
+            self._begin_run(values)
+            overrides = space.overrides(values)
+            if OVERRIDES not in self._claim.trial.user_attrs:
+                self._claim.trial.set_user_attr(OVERRIDES, list(map(public_override, overrides)))
             try:
-                config = self._app.compose(number, space.overrides(values), folder)
+                config = self._app.compose(number, overrides, folder)
             except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
-                return Outcome("failed", kind="config", reason=f"{type(error).__name__}: {error}")
-            outcome = self._attempt.outcome(config)
-        if outcome.state == "complete":
-            named = zip(self._plan.objectives, outcome.values, strict=False)
-            run_log.metrics({objective.key: value for objective, value in named}, step=0)
+                return Outcome("failed", kind="config", reason=masked(f"{type(error).__name__}: {error}"))
+            with sampled(self._run_log, self._attempt.pid, self._plan.system_metrics_s if self._record else None):
+                outcome = self._attempt.outcome(config)
+        self._run_log.metrics(self._score(outcome, time.monotonic() - began), step=len(self._ends))
         if outcome.state == "failed":
-            run_log.tags({"besom.output": tail(folder / "output.log")})
+            self._run_log.tags({"besom.output": masked(tail(folder / "output.log"))})
         return outcome
 
     def _fork(self, folder: Path) -> Attempt | InPlace:
@@ -104,7 +122,17 @@ class Hold:
         trial = self._claim.trial
         if step not in self._study.reported(self._claim):  # a retried attempt repeats some
             trial.report(value, step)
+            self._run_log.metrics({REPORTED: value}, step)
         return bool(trial.should_prune())
+
+    def _score(self, outcome: Outcome, took_s: float) -> dict[str, float]:
+        """What a trial's run has in the columns of MLflow's table."""
+        named = zip(self._plan.objectives, outcome.values, strict=False)
+        score = {objective.key: value for objective, value in named} if outcome.state == "complete" else {}
+        if reported := self._study.reported(self._claim):
+            better = max if self._plan.objectives[0].direction == "maximize" else min
+            score |= {BEST: better(reported.values()), LAST: reported[max(reported)], "epochs": float(len(reported))}
+        return {**score, "duration_s": took_s}
 
     def _must_end(self) -> bool:
         return self._lost.is_set() or self._stopped()
@@ -157,16 +185,16 @@ class Hold:
         self._study.requeue(self._claim, "interrupted")
         return True
 
-    def _begin_run(self, values: Mapping[str, Value], run_log: RunLog) -> None:
+    def _begin_run(self, values: Mapping[str, Value]) -> None:
         """In MLflow, where it may be made at once, or when MLflow is back."""
         if self._record is None:
             return
-        trial, ends = self._claim.trial, self._claim.trial.user_attrs.get(ENDS, [])
+        trial, ends = self._claim.trial, self._ends
         if ends:
-            run_log.tags({"besom.attempts": str(len(ends) + 1), "besom.earlier_attempts": ", ".join(ends)})
+            self._run_log.tags({"besom.attempts": str(len(ends) + 1), "besom.earlier_attempts": ", ".join(ends)})
         self._run = Recorder(
             self._record.store,
-            run_log.path,
+            self._run_log.path,
             name=f"{trial.number} · {label(values)}",
             tags={"besom.study": self._study.name, "mlflow.source.name": self._plan.program},
             known_by={TRIAL: str(trial.number)},
@@ -182,6 +210,12 @@ class Hold:
             reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
             ended = "requeued" if again else outcome.state
             self._run.finish(STATUS[outcome.state], reason, ended, unless=lambda: self._study.runs(self._claim))
+
+
+def _searched(values: Mapping[str, Value]) -> dict[str, Value]:
+    """By their keys, as `besom train` has them, and once more under names that MLflow's table sorts before all else."""
+    by_key = {key.lstrip("+"): value for key, value in values.items()}
+    return {f"_{key}": value for key, value in by_key.items()} | by_key
 
 
 STATUS: dict[State, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}

@@ -5,6 +5,7 @@ Nothing guards the worker here: a crash of the trial is a crash of the sweep.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Self
 
@@ -22,6 +23,7 @@ class InPlace:
     def __init__(self, app: App, terms: Terms) -> None:
         self._app = app
         self._terms = terms
+        self.pid = os.getpid()
 
     def pull(self) -> None:
         """There is no leash: this trial cannot outlive its worker."""

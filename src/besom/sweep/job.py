@@ -19,6 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from besom.errors import InputError
+from besom.kept import keep, take_over
 from besom.sweep.program import Program
 
 
@@ -87,6 +88,8 @@ class Job:
             self.singletons["instances"][Plugins] = Plugins.instance()
         Singleton.set_state(self.singletons)
         setup_globals()
+        folder = Path(self.config.hydra.sweep.dir) / self.config.hydra.sweep.subdir
+        keep(self.config, folder, take_over(self.config))
         result = run_job(
             task_function=self.task,
             config=self.config,

@@ -13,14 +13,15 @@ import socket
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from besom.errors import InputError, RunError, near
-from besom.locks import masked
+from besom.secrecy import HIDDEN, masked
+from besom.sweep.command import Command
 from besom.sweep.launch import LaunchThread, ask_to_leave, kill_all, launch, make_launcher
 from besom.sweep.plan import Plan, Sweep
 from besom.sweep.storage import open_storage
@@ -28,27 +29,6 @@ from besom.sweep.study import COMMAND, DEADLINE, LOOK_S, N_TRIALS, PARENT_RUN, S
 from besom.sweep.worker import Worker
 
 STORAGE = "BESOM_STORAGE"
-HIDDEN = ":***@"  # where a password was
-
-
-@dataclass(frozen=True)
-class Command:
-    """How an app was started, without passwords."""
-
-    app: tuple[str, ...]  # behind the interpreter's name
-    arguments: tuple[str, ...]
-    folder: str  # the working directory
-    sweeps: str | None = None  # where `besom sweep FILE` has found its file
-
-    @classmethod
-    def mine(cls) -> Command:
-        main = sys.modules["__main__"]
-        app = ("-m", main.__spec__.name) if main.__spec__ else (sys.argv[0],)
-        arguments = tuple(masked(argument) for argument in sys.argv[1:])
-        return cls(app, arguments, str(Path.cwd()), os.environ.get("BESOM_SWEEPS"))
-
-    def remember(self, study: Study) -> None:
-        study.remember(COMMAND, asdict(self))
 
 
 def start(url: str, name: str, overrides: Sequence[str]) -> None:
@@ -152,5 +132,5 @@ def _without_secrets(command: Command, overrides: Sequence[str]) -> list[str]:
         if HIDDEN not in argument:
             kept.append(argument)
         elif key not in given:
-            raise InputError(f"{argument}: the sweep's password was not kept; give the worker {key}=... again")
+            raise InputError(f"{argument}: the sweep's secret was not kept; give the worker {key}=... again")
     return kept

@@ -21,6 +21,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
+from besom.secrecy import public_override
 from besom.sweep.attempt import write_output_to
 from besom.sweep.job import App, python_path
 from besom.sweep.lease import Lease
@@ -74,8 +75,10 @@ def make_launcher(app: App, worker: TaskFunction, folder: Path, workers: int) ->
 def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int, where: str = "workers") -> None:
     """Start them, wait for all. Raises what a worker has raised, or the launcher."""
     os.environ["PYTHONPATH"] = python_path()
+    # launchers print them
+    shown = [override for override in fixed if public_override(override) == override]
     # one worker a job; each its own folder, and no copy of the config in it
-    jobs = [[*fixed, f"hydra.sweep.subdir={where}/{n}", "hydra.output_subdir=null"] for n in range(workers)]
+    jobs = [[*shown, f"hydra.sweep.subdir={where}/{n}", "hydra.output_subdir=null"] for n in range(workers)]
     for job in launcher.launch(jobs, initial_job_idx=0):
         _ = job.return_value  # Hydra raises here what was raised there
 

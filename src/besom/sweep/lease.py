@@ -30,10 +30,11 @@ class Lease:
     started: float  # of the process, in seconds since 1970: a pid is used again
     token: str = field(default_factory=lambda: uuid4().hex)
     beat: int = 0
+    slot: str = ""  # of a trial's holder
 
     @classmethod
-    def mine(cls) -> Self:
-        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+    def mine(cls, slot: str = "") -> Self:
+        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time(), slot=slot)
 
     def renewed(self) -> Lease:
         return replace(self, beat=self.beat + 1)

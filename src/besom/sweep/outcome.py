@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
 from besom import trial
+from besom.secrecy import masked
 
 State = Literal["complete", "pruned", "failed", "interrupted"]
 # why a trial failed
@@ -47,10 +49,10 @@ def as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
     except trial.TrialPruned as pruned:
         return Outcome("pruned", reason=str(pruned))
     except Exception as error:
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), end="", file=sys.stderr, flush=True)
         names = tuple(ancestor.__name__ for ancestor in type(error).__mro__)
         kind: Kind = "oom" if _is_out_of_memory(names) else "exception"
-        return Outcome("failed", kind=kind, reason=f"{type(error).__name__}: {error}", exception=names)
+        return Outcome("failed", kind=kind, reason=masked(f"{type(error).__name__}: {error}"), exception=names)
     try:
         values = tuple(_numbers(returned))
     except (TypeError, ValueError):

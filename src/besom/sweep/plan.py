@@ -39,6 +39,8 @@ class Plan:
     experiment: str
     slots: tuple[Slot, ...]  # one for each worker
     program: str  # the app, as a user would start it
+    system_metrics_s: float | None = None  # between two samples of what a trial uses of its machine; None: none
+    question: str = ""  # what the sweep is to find out, for people
     lease_s: float = 30.0
     deadline: float = float("inf")  # in seconds since 1970: no trial is begun after it
     trial_timeout_s: float | None = None

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from besom.sweep.study import FORKED, KIND, REASON, RUN, TRIAL, Study, held_by
-from besom.tracking import Recorder, Store
-from besom.tracking.log import read, run_of
+from besom.secrecy import masked
+from besom.sweep.findings import run_id
+from besom.sweep.study import FORKED, KIND, REASON, TRIAL, Study, held_by
+from besom.tracking import Recorder, Store, persistently
+from besom.tracking.log import Told, read
 from besom.tracking.recorder import Status
 from besom.tracking.store import as_key
 
@@ -55,7 +57,7 @@ def _faults_of(
     if _is_being_recorded(trial, thorough):
         return
     # an attempt that was killed early made a run that the trial does not know
-    known = run_id(study, trial) or next((run.info.run_id for run in runs), None)
+    known = run_id(study.folder, trial) or next((run.info.run_id for run in runs), None)
     own = next((run for run in runs if run.info.run_id == known), None)
     for run in runs:
         if run is not own:
@@ -84,18 +86,13 @@ def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, r
     )
     kind, reason = (trial.user_attrs.get(key, "") for key in (KIND, REASON))
     recorder.finish(status, f"{kind}: {reason}" if kind else reason, outcome)
-    recorder.carry()
+    persistently(recorder.carry, f"tracking_uri={masked(store.uri)}")
 
 
 def _is_being_recorded(trial: FrozenTrial, thorough: bool) -> bool:
     """Its worker, one that joined the sweep, may still be at it; of one on another machine nobody can know."""
     holder = held_by(trial)
     return holder is not None and not holder.holder_is_dead() and (holder.is_here() or not thorough)
-
-
-def run_id(study: Study, trial: FrozenTrial) -> str | None:
-    """The trial's run. One that ended before its run was made does not know it; its log does."""
-    return trial.user_attrs.get(RUN) or run_of(_log_of(study, trial))
 
 
 def _log_of(study: Study, trial: FrozenTrial) -> Path:
@@ -105,14 +102,10 @@ def _log_of(study: Study, trial: FrozenTrial) -> Path:
 def _children(store: Store, parent: str) -> dict[int, list[Run]]:
     """By the number of their trial."""
     found: dict[int, list[Run]] = defaultdict(list)  # the oldest first
-    experiment = store.experiment_of(parent)
-    asked, order, token = f"tags.`mlflow.parentRunId` = '{parent}'", ["attributes.start_time"], None
-    while True:
-        page = store.client.search_runs([experiment], asked, order_by=order, page_token=token)
-        for run in page:
-            found[int(run.data.tags.get(TRIAL, -1))].append(run)
-        if not (token := page.token):
-            return found
+    asked = f"tags.`mlflow.parentRunId` = '{parent}'"
+    for run in store.search(asked, [store.experiment_of(parent)]):
+        found[int(run.data.tags.get(TRIAL, -1))].append(run)
+    return found
 
 
 def _fault(study: Study, store: Store, trial: FrozenTrial, run: Run | None, thorough: bool) -> str | None:
@@ -122,8 +115,8 @@ def _fault(study: Study, store: Store, trial: FrozenTrial, run: Run | None, thor
         return f"trial {trial.number} has no run in MLflow" if began else None
     if run.info.status != status:
         return f"trial {trial.number} is {trial.state.name} in the study, its run is {run.info.status}"
-    recorded = [value for key, value in run.data.metrics.items() if key.startswith("objective")]
-    if trial.state == TrialState.COMPLETE and sorted(recorded) != sorted(map(_as_mlflow_has_it, trial.values)):
+    recorded = [run.data.metrics.get(objective.key) for objective in study.objectives()]
+    if trial.state == TrialState.COMPLETE and recorded != list(map(_as_mlflow_has_it, trial.values)):
         return f"trial {trial.number}: its objective is not in MLflow"
     if thorough and (missing := _missing(store, run, _log_of(study, trial))):
         return f"trial {trial.number}: {missing} values of its log are not in MLflow"
@@ -132,9 +125,10 @@ def _fault(study: Study, store: Store, trial: FrozenTrial, run: Run | None, thor
 
 def _missing(store: Store, run: Run, log: Path) -> int:
     said: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    told = Told()
     for entry, _ in read(log):
-        if entry["kind"] == "metrics":
-            for key in entry["values"]:
+        if (news := told.news(entry))["kind"] == "metrics":
+            for key in news["values"]:
                 said[as_key(key)].add((entry["step"], entry["t"]))
     kept = {
         key: {(metric.step, metric.timestamp) for metric in store.client.get_metric_history(run.info.run_id, key)}

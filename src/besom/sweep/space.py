@@ -18,18 +18,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial
 
 from besom.errors import InputError, near
-from besom.sweep.grammar import (
-    Value,
-    as_choice,
-    as_sweep,
-    as_text,
-    choices,
-    distribution,
-    parse_lines,
-    place,
-    short,
-    written,
-)
+from besom.sweep.grammar import as_choice, as_sweep, choices, distribution, parse_lines, place, written
+from besom.sweep.value import Value, as_text, short
 
 __all__ = ["Branch", "Dimension", "Space", "Value", "as_text", "label", "parse", "short"]
 

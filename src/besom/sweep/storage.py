@@ -20,7 +20,8 @@ from sqlalchemy import Connection, create_engine, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from besom.errors import BesomError, InputError, RunError
-from besom.locks import masked, sqlite_file, sqlite_lock
+from besom.locks import sqlite_file, sqlite_lock
+from besom.secrecy import masked, reveal
 
 PATIENCE_S = 300.0  # a server that is away for longer is given up
 PAUSE_S = 2.0  # between two tries, at most
@@ -53,18 +54,55 @@ def open_storage(url: str, *, wait: bool = False) -> RDBStorage:
     Raises:
         InputError: it cannot be used; nothing has been written.
     """
+    url = reveal(url)
     optuna.logging.set_verbosity(logging.WARNING)
     # a server that is lost it takes for a query that is too long, and says so at length
     logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
-    where = f"hydra.sweeper.storage={masked(url)}"
-    path = sqlite_file(url)
-    if path and not path.parent.is_dir():
-        raise InputError(f"{where}: no such folder: {path.parent}; make it first")
-    patience = _Patience(where)
-    try:
-        if path:
+    patience = _Patience(_where(url))
+
+    def opened() -> RDBStorage:
+        if sqlite_file(url):
             return _open_file(url)
         return patience(lambda: _open_server(url, patience)) if wait else _open_server(url, patience)
+
+    return _or_refused(url, opened)
+
+
+def is_used(url: str) -> bool:
+    """Whether Optuna's tables are there; to look makes none, where to open the storage does.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    path = sqlite_file(url)
+
+    def look() -> bool:
+        if path and not path.exists():
+            return False
+        if not path:
+            _refuse_other_servers(url)
+        engine = create_engine(url, **({} if path else _engine_kwargs(url)))
+        try:
+            with engine.connect() as connection:
+                _refuse_strangers(connection)
+                return "version_info" in inspect(connection).get_table_names()
+        finally:
+            engine.dispose()
+
+    return _or_refused(url, look)
+
+
+def _where(url: str) -> str:
+    return f"hydra.sweeper.storage={masked(url)}"
+
+
+def _or_refused(url: str, ask: Callable[[], T]) -> T:
+    """Whatever is wrong with a storage as one message to its user."""
+    where, path = _where(url), sqlite_file(url)
+    if path and not path.parent.is_dir():
+        raise InputError(f"{where}: no such folder: {path.parent}; make it first")
+    try:
+        return ask()
     except _Stranger as stranger:
         raise InputError(f"{where}: {stranger}; choose another hydra.sweeper.storage") from None
     except ImportError as error:
@@ -226,9 +264,7 @@ def _open_file(url: str) -> RDBStorage:
 
 
 def _open_server(url: str, patience: _Patience) -> ServerStorage:
-    asked = make_url(url)
-    if asked.get_backend_name() != "postgresql" or asked.get_driver_name() not in DRIVERS:
-        raise _Stranger("a sweep is kept in SQLite (sqlite:///optuna.db) or PostgreSQL (postgresql://user@host/optuna)")
+    _refuse_other_servers(url)
     engine = create_engine(url, **_engine_kwargs(url))
     try:
         with engine.begin() as connection:
@@ -237,6 +273,12 @@ def _open_server(url: str, patience: _Patience) -> ServerStorage:
             return _of_this_schema(url, lambda: ServerStorage(url, patience))
     finally:
         engine.dispose()
+
+
+def _refuse_other_servers(url: str) -> None:
+    asked = make_url(url)
+    if asked.get_backend_name() != "postgresql" or asked.get_driver_name() not in DRIVERS:
+        raise _Stranger("a sweep is kept in SQLite (sqlite:///optuna.db) or PostgreSQL (postgresql://user@host/optuna)")
 
 
 def _engine_kwargs(url: str) -> dict[str, Any]:

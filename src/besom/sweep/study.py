@@ -18,12 +18,12 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, get_storage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from besom.errors import InputError
-from besom.locks import masked
+from besom.secrecy import masked
 from besom.sweep.infeasible import SamplersStudy, mark_infeasible
 from besom.sweep.lease import Lease, LeaseLost, Watch
 from besom.sweep.objective import Direction, Objective
@@ -43,14 +43,17 @@ FOLDER, PARENT_RUN, STOP, SPACE, SUPERVISOR = (
 )
 # and of its last sweep: its budget, its last moment, where it was recorded, how it was started
 N_TRIALS, DEADLINE, TRACKING, COMMAND = "besom.n_trials", "besom.deadline", "besom.tracking_uri", "besom.command"
+# what it is to find out, in words; the app it sweeps, as a user would start it; how many trials at a time
+QUESTION, PROGRAM, SLOTS = "besom.question", "besom.program", "besom.slots"
 # user attributes of a trial
-RUN, LEASE, BEAT, ENDS, KIND, REASON = (
+RUN, LEASE, BEAT, ENDS, KIND, REASON, OVERRIDES = (
     "besom.run",
     "besom.lease",
     "besom.beat",
     "besom.ends",
     "besom.kind",
     "besom.reason",
+    "besom.overrides",
 )
 
 FORKED = "besom.forked"  # of a trial that a fork has adopted: the study and the number it comes from
@@ -75,7 +78,7 @@ class StudyChanged(InputError):  # noqa: N818 - what happened
 class Stop:
     """Why no further trial is begun, whatever the budget says."""
 
-    cause: Literal["interrupted", "refused", "failing", "settled"]
+    cause: Literal["interrupted", "asked", "refused", "failing", "settled"]
     why: str = ""
 
     @property
@@ -126,11 +129,11 @@ def _all_or_nothing(method: Callable[Concatenate[Study, P], T]) -> Callable[Conc
 class Study:
     """One connection to a study in its storage."""
 
-    def __init__(self, url: str, name: str, *, wait: bool = False) -> None:
-        """`wait`: for a server that is away."""
+    def __init__(self, url: str, name: str, *, wait: bool = False, storage: RDBStorage | None = None) -> None:
+        """`wait`: for a server that is away. `storage`: of this URL, where it is open already."""
         self.url = url
         self.name = name
-        self._rdb = open_storage(url, wait=wait)
+        self._rdb = storage or open_storage(url, wait=wait)
         self._connect()
 
     def _connect(self) -> None:
@@ -196,7 +199,7 @@ class Study:
 
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @_all_or_nothing
-    def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner) -> Claim | None:
+    def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner, slot: str = "") -> Claim | None:
         """Take the next trial for this worker alone; None when the budget is spent or what is left runs elsewhere.
 
         `sampler` is given the trial's number, so that a seed gives each trial its own point, whichever worker and
@@ -207,7 +210,7 @@ class Study:
             if counts.finished + counts.running >= n_trials:  # a budget made smaller leaves some waiting
                 return None
             trial_id = self._next_id()
-            lease = Lease.mine()
+            lease = Lease.mine(slot)
             self._storage.set_trial_user_attr(trial_id, LEASE, lease.as_attr())
         try:
             number = self._storage.get_trial(trial_id).number
@@ -266,9 +269,9 @@ class Study:
         with self._held(claim):
             self._requeue(claim.trial._trial_id, end)
 
-    def reported(self, claim: Claim) -> set[int]:
-        """The steps that have a value, from this attempt or an earlier one."""
-        return set(self._storage.get_trial(claim.trial._trial_id).intermediate_values)
+    def reported(self, claim: Claim) -> dict[int, float]:
+        """The values by their steps, from this attempt or an earlier one."""
+        return self._storage.get_trial(claim.trial._trial_id).intermediate_values
 
     def retries_left(self, claim: Claim, max_retries: int) -> int:
         return max_retries - _retries(claim.trial.user_attrs.get(ENDS, []))
@@ -325,6 +328,17 @@ class Study:
     def as_optuna(self) -> optuna.Study:
         """For what Optuna itself judges; not to be written to."""
         return self._study
+
+    def objectives(self) -> tuple[Objective, ...]:
+        return tuple(
+            Objective(name, direction, key)
+            for key, text in list(self._study.user_attrs[SPACE].items())[: len(self._study.directions)]
+            for direction, _, name in [text.partition(" ")]
+        )
+
+    def space(self) -> dict[str, str]:
+        """As `Space.describe` has said it, a line a key."""
+        return dict(list(self._study.user_attrs[SPACE].items())[len(self._study.directions) :])
 
     # ── what the study remembers ──────────────────────────────────────────────────────────────────────────────────────
     def remember(self, key: str, value: Any) -> None:

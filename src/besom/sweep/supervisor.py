@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,20 +17,19 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
-from besom.locks import masked
+from besom.sweep.command import Command
+from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS
-from besom.sweep.job import refuse_homebound
-from besom.sweep.joining import Command
 from besom.sweep.launch import LaunchThread, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
+from besom.sweep.page import Page
 from besom.sweep.plan import Plan, Sweep
-from besom.sweep.progress import Progress, progress
-from besom.sweep.rehearsal import rehearse
-from besom.sweep.report import close_run, open_run, summary
-from besom.sweep.samplers import check
-from besom.sweep.stopping import Judge, make_terminator
-from besom.sweep.study import DEADLINE, N_TRIALS, REASON, SWEPT, TRACKING, Stop, Study
+from besom.sweep.proof import prove
+from besom.sweep.stopping import Judge
+from besom.sweep.study import DEADLINE, N_TRIALS, PROGRAM, QUESTION, REASON, SLOTS, SWEPT, TRACKING, Stop, Study
+from besom.sweep.terminal import Progress, progress
+from besom.sweep.terminal.lines import summary
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import Store
 from besom.tracking.recorder import Status
@@ -48,11 +48,7 @@ def supervise(sweep: Sweep) -> None:
         RunError: workers die again and again, or no trial has completed.
     """
     plan = sweep.plan
-    if plan.isolation == "process":
-        refuse_homebound(sweep.app.task)
-    rehearse(plan.space, sweep.app.context, sweep.app.config)
-    check(plan.sampler, plan.space, plan.pruner, len(plan.objectives))
-    make_terminator(plan.rules.terminator)
+    prove(sweep)
     study = _study(sweep)
     sweep = replace(sweep, plan=replace(plan, study_name=study.name))
     watch = Watch(plan.lease_s)
@@ -60,14 +56,13 @@ def supervise(sweep: Sweep) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     with study.supervised(watch) as renew:
         _sweep(sweep, study, watch, renew)
-    print(summary(study, sweep.plan))
+    print(summary(Findings.of(study), sweep.plan.tracking_uri is not None))
     if not study.best():
         raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
 
 
 def _study(sweep: Sweep) -> Study:
     plan, folder = sweep.plan, _folder(sweep.app.config)
-    make_launcher(sweep.app, Worker(plan, sweep.app), folder, len(plan.slots))  # one not installed refuses here
     known = [plan.space.known_point(point) for point in sweep.enqueue]
 
     def create(name: str, adopted: Sequence[FrozenTrial] = ()) -> Study:
@@ -81,18 +76,21 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
     os.environ[SWEPT] = study.identity
     study.remember(N_TRIALS, plan.n_trials)
+    study.remember(PROGRAM, plan.program)
+    study.remember(QUESTION, plan.question)
+    study.remember(SLOTS, len(plan.slots))
     study.remember(DEADLINE, None if plan.deadline == math.inf else plan.deadline)
     Command.mine().remember(study)
-    study.remember(TRACKING, plan.tracking_uri if plan.tracking_uri == masked(plan.tracking_uri or "") else None)
-    run = open_run(study, store, plan)
+    study.remember(TRACKING, plan.tracking_uri)
+    page = Page.open(study, store, plan) if store else None
     ended: Status = "FAILED"
     try:
         study.reap(watch, plan.max_retries)  # what a killed session on this machine has left
         if owed := study.owed(plan.n_trials):
             print(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
             print("Ctrl-C stops it; the same command goes on", flush=True)
-            with progress(study, plan) as view:
-                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study))
+            with progress(study, plain=plan.isolation == "none") as view:
+                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study), page)
                 _launch_until_done(sweep, study, look)
         _heed(study.stop())
         ended = "FINISHED" if study.best() else "FAILED"
@@ -100,13 +98,22 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
         ended = "KILLED"
         raise
     finally:
-        if store and run:
-            close_run(study, store, run, ended, plan)
+        if page:
+            _close(page, ended, study.name)
+
+
+def _close(page: Page, ended: Status, study: str) -> None:
+    try:
+        page.close(ended)
+    except InputError as error:
+        print(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study} --mend")
 
 
 def _heed(stop: Stop | None) -> None:
     """What ended the sweep early, in the way the user is told of it."""
     match stop:
+        case Stop(cause="asked"):
+            raise KeyboardInterrupt
         case Stop(cause="refused", why=why):
             raise InputError(why)
         case Stop(cause="failing", why=why):
@@ -125,10 +132,14 @@ class _Look:
     plan: Plan
     renew: Callable[[], None]
     judge: Judge
+    page: Page | None  # None: nothing is recorded
     _renewed: float = 0.0
+    _was_asked: bool = False  # to stop, by `besom stop`
 
     def __call__(self) -> None:
         self.view.refresh()
+        if self.page:
+            self.page.refresh()
         if time.monotonic() - self._renewed > self.plan.lease_s / BEATS:
             self.renew()
             self._renewed = time.monotonic()
@@ -136,6 +147,14 @@ class _Look:
             self.view.say(f"trial {number}: its worker is gone; given back")
         if stop := self.judge.verdict():
             self.study.request_stop(stop)
+        self._say_when_asked_to_stop()
+
+    def _say_when_asked_to_stop(self) -> None:
+        """The workers look for themselves."""
+        match self.study.stop():
+            case Stop(cause="asked", why=why) if not self._was_asked:
+                self._was_asked = True
+                self.view.say(f"stopping ({why}): the running trials go back to the queue")
 
     def nothing_to_do(self) -> bool:
         """No trial runs, and none is to be begun."""
@@ -202,9 +221,32 @@ def _look_until_ended(launched: Future[None], look: _Look) -> None:
     while time.monotonic() - idle_since < PATIENCE_S:
         if wait([launched], timeout=POLL_S).done:
             return
-        look()
-        idle_since = min(idle_since, time.monotonic()) if look.nothing_to_do() else math.inf
+        with _undisturbed():
+            look()
+            nothing_to_do = look.nothing_to_do()
+        idle_since = min(idle_since, time.monotonic()) if nothing_to_do else math.inf
     look.view.say("some workers have not ended: once they start, they find nothing to do, and end")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Meanwhile a first Ctrl-C waits: one that comes amid a commit leaves the storage locked. A second one does not."""
+    came: list[int] = []
+
+    def put_off(sign: int, frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(sign)
+
+    heard = [sign for sign in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(sign) != signal.SIG_IGN]
+    before = {sign: signal.signal(sign, put_off) for sign in heard}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _end_or_kill(launched: Future[None], look: _Look) -> None:
@@ -218,7 +260,10 @@ def _end_or_kill(launched: Future[None], look: _Look) -> None:
 def _folder(config: DictConfig) -> Path:
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     try:
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
+        if is_new:
+            folder.chmod(0o700)  # what is written in it may hold config
     except OSError as error:
         raise InputError(
             f"the output folder {folder} cannot be written ({error.strerror}); choose another: hydra.sweep.dir=..."

@@ -52,12 +52,12 @@ class Worker:
         warm_up(getattr(self.app.task, "besom_preload", ()))
         asked = Asked()
         put_off = _on_signals({**dict.fromkeys(TO_WORKER, asked.to_leave), signal.SIGHUP: asked.to_finish})
-        done = self.pull(asked)
+        done = self.pull(asked, slot=HydraConfig.get().sweep.subdir.removeprefix("workers/"))
         for answer in put_off:
             answer()
         return done
 
-    def pull(self, asked: Asked) -> int:
+    def pull(self, asked: Asked, slot: str = "0") -> int:
         plan = self.plan
         study = Study(plan.storage, plan.study_name, wait=True)
         record = _record(plan, study)
@@ -80,7 +80,7 @@ class Worker:
         try:
             while goes_on() and study.owed(plan.n_trials):
                 study.reap(watch, plan.max_retries)
-                if claim := study.claim(plan.n_trials, sampler, pruner):
+                if claim := study.claim(plan.n_trials, sampler, pruner, slot):
                     Hold(plan, self.app, study, record, claim, must_leave).run()
                     done += 1
                 else:  # the last trials run elsewhere: should their worker die, this one takes over

@@ -3,6 +3,6 @@
 from besom.tracking.log import Entry, RunLog
 from besom.tracking.recorder import Recorder
 from besom.tracking.scribe import Scribe
-from besom.tracking.store import Store
+from besom.tracking.store import Store, persistently
 
-__all__ = ["Entry", "Recorder", "RunLog", "Scribe", "Store"]
+__all__ = ["Entry", "Recorder", "RunLog", "Scribe", "Store", "persistently"]

@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 class Entry(TypedDict, total=False):
     """One line. `kind` says which of the other keys are there; `t` is in milliseconds since 1970."""
 
-    kind: str  # params, tags, metrics, artifact, dataset, run
+    kind: str  # params, tags, metrics, artifact, dataset, run, attempt, begin, end
     t: int
     values: dict[str, Any]
     step: int
@@ -52,6 +52,18 @@ class RunLog:
         """facts: name, digest, origin, and as JSON schema and profile."""
         self._append({"kind": "dataset", "values": facts})
 
+    def attempt(self) -> None:
+        """Another one begins: of the steps that an earlier one has spoken of, its word holds (`Told`)."""
+        self._append({"kind": "attempt"})
+
+    def begin(self, **where: Any) -> None:
+        """By whom the run is recorded, and where to (`resend`); of a trial's run the study knows."""
+        self._append({"kind": "begin", "values": where})
+
+    def end(self, status: str, reason: str) -> None:
+        """What its recorder is to say of the run's end."""
+        self._append({"kind": "end", "values": {"status": status, "reason": reason}})
+
     def run(self, run_id: str) -> None:
         """The run that MLflow has made for this log."""
         self._append({"kind": "run", "run_id": run_id})
@@ -75,6 +87,25 @@ class RunLog:
 def run_of(path: Path) -> str | None:
     """The run that MLflow has made for the log, if it has told."""
     return next((entry["run_id"] for entry, _ in read(path) if entry["kind"] == "run"), None)
+
+
+class Told:
+    """A run's metrics, each step of each once: an attempt goes on from a checkpoint, and repeats what came after it."""
+
+    def __init__(self) -> None:
+        self._before: set[tuple[str, int]] = set()  # by earlier attempts
+        self._now: set[tuple[str, int]] = set()
+
+    def news(self, entry: Entry) -> Entry:
+        """The entry without what an earlier attempt has told. To be asked in the log's order."""
+        if entry["kind"] == "attempt":
+            self._before |= self._now
+            self._now = set()
+        if entry["kind"] != "metrics":
+            return entry
+        step, values = entry["step"], entry["values"]
+        self._now.update((key, step) for key in values)
+        return {**entry, "values": {key: value for key, value in values.items() if (key, step) not in self._before}}
 
 
 def _end_torn_line(file: int) -> None:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self, TypeVar
 from uuid import uuid4
 
+from besom.secrecy import masked
 from besom.tracking import facts
-from besom.tracking.log import Entry, RunLog, read
-from besom.tracking.store import Store, as_key, as_param
+from besom.tracking.log import Entry, RunLog, Told, read
+from besom.tracking.store import MAX_KEY, Store, as_key, as_param
 
 Item = TypeVar("Item")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -73,7 +75,10 @@ class Recorder:
         self._taken_up = run_id is not None
         self._made = False
         self._offset = 0
+        self._told = Told()
+        self._unsent = _Batch()
         self._params_sent: set[str] = set()
+        self._odd_steps: dict[tuple[str, str], list[str]] = {}  # of metrics that were no finite number
         self._end: _End | None = None
         self._given_up = threading.Event()
 
@@ -106,12 +111,9 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None:
-            self.finish("FINISHED")
-        elif issubclass(kind, KeyboardInterrupt | SystemExit):
-            self.finish("KILLED", "interrupted")
-        else:
-            self.finish("FAILED", f"{kind.__name__}: {error}")
+        status, reason = _fate(kind, error)
+        RunLog(self._log_path).end(status, masked(reason))
+        self.finish(status, reason)
 
     def _make(self) -> bool:
         """False: another run counts. This one is left to whoever looks over the study: it may have been taken up."""
@@ -138,37 +140,41 @@ class Recorder:
         assert self.run_id is not None
         if end.unless():
             return
-        for tag, value in {"besom.outcome": end.outcome, "besom.reason": end.reason}.items():
-            if value:
-                self._store.client.set_tag(self.run_id, tag, value[:MAX_TAG])
+        said = {"besom.outcome": end.outcome, "besom.reason": masked(end.reason)}
+        self._send_tags({tag: value for tag, value in said.items() if value})
         self._store.client.set_terminated(self.run_id, end.status)
 
     def _drain(self) -> None:
         """Send every whole line not yet sent. What fails stays unsent: sending a line twice adds nothing."""
-        batch, end = _Batch(), self._offset
         for entry, behind in read(self._log_path, self._offset):
-            batch.add(entry)
-            end = behind
-        if end > self._offset:
-            self._send(batch)
-            self._offset = end
+            self._unsent.add(self._told.news(entry))
+            self._offset = behind
+        if self._unsent.lines:
+            self._send(self._unsent)
+            self._unsent = _Batch()
 
     def _send(self, batch: _Batch) -> None:
-        from mlflow.entities import Dataset, DatasetInput, Metric, RunTag
+        """What MLflow has taken leaves the batch: the next try begins behind it."""
+        from mlflow.entities import Dataset, DatasetInput, Metric
 
         assert self.run_id is not None
         client, run = self._store.client, self.run_id
         self._send_params({key: value for key, value in batch.params.items() if key not in self._params_sent})
-        for some_tags in _chunks([RunTag(key, value[:MAX_TAG]) for key, value in batch.tags.items()], MAX_TAGS):
-            client.log_batch(run, tags=some_tags)
-        metrics = [Metric(key, value, t, step) for key, value, t, step in batch.metrics]
-        for some_metrics in _chunks(metrics, MAX_METRICS):
-            client.log_batch(run, metrics=some_metrics)
-        for path, folder in batch.artifacts:
+        batch.params.clear()
+        batch.tags.update(self._not_finite(batch.metrics))
+        self._send_tags(batch.tags)
+        batch.tags.clear()
+        while batch.metrics:
+            some = [Metric(key, value, t, step) for key, value, t, step in batch.metrics[:MAX_METRICS]]
+            client.log_batch(run, metrics=some)
+            del batch.metrics[:MAX_METRICS]
+        while batch.artifacts:
+            path, folder = batch.artifacts[0]
             if Path(path).exists():
                 client.log_artifact(run, path, folder or None)
             else:
                 log.warning("the artifact %s is gone; all else is recorded", path)
+            del batch.artifacts[0]
         datasets = [
             DatasetInput(
                 Dataset(
@@ -201,11 +207,42 @@ class Recorder:
                 client.log_text(run, value, f"params/{key}.txt")
         self._params_sent.update(params)
 
+    def _send_tags(self, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        assert self.run_id is not None
+        client, run = self._store.client, self.run_id
+        for some in _chunks([RunTag(key, value[:MAX_TAG]) for key, value in tags.items()], MAX_TAGS):
+            client.log_batch(run, tags=some)
+        for key, value in tags.items():
+            if len(value) > MAX_TAG:
+                client.log_text(run, value, f"tags/{key}.txt")
+
+    def _not_finite(self, metrics: Sequence[tuple[str, float, int, int]]) -> dict[str, str]:
+        """As tags: MLflow keeps infinity as the largest number there is, and its UI shows no NaN."""
+        tags = {}
+        for key, value, _, step in metrics:
+            if not math.isfinite(value):
+                steps = self._odd_steps.setdefault((key, str(value)), [])
+                if str(step) not in steps:
+                    steps.append(str(step))
+                tags[f"not_finite.{key}.{value}"[:MAX_KEY]] = f"{value} at step {', '.join(steps)}"
+        return tags
+
+
+def _fate(kind: type[BaseException] | None, error: BaseException | None) -> tuple[Status, str]:
+    if kind is None:
+        return "FINISHED", ""
+    if issubclass(kind, KeyboardInterrupt | SystemExit):
+        return "KILLED", "interrupted"
+    return "FAILED", f"{kind.__name__}: {error}"
+
 
 class _Batch:
     """Lines of the log, sorted by where they go."""
 
     def __init__(self) -> None:
+        self.lines = 0
         self.params: dict[str, str] = {}
         self.tags: dict[str, str] = {}
         self.metrics: list[tuple[str, float, int, int]] = []
@@ -213,6 +250,7 @@ class _Batch:
         self.datasets: list[dict[str, str]] = []
 
     def add(self, entry: Entry) -> None:
+        self.lines += 1
         match entry["kind"]:
             case "params":
                 self.params.update({as_key(key): as_param(value) for key, value in entry["values"].items()})

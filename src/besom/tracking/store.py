@@ -8,27 +8,61 @@ import os
 import posixpath
 import re
 import socket
-from collections.abc import Mapping
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from besom.errors import InputError
-from besom.locks import masked, sqlite_file, sqlite_lock
+from besom.locks import sqlite_file, sqlite_lock
+from besom.secrecy import masked, reveal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}  # unless the URI says another
+PAUSES_S = (0.2, 0.5, 1.0, 2.0)  # between two tries
 REACH_S = 5  # a server that does not answer in this time is called unreachable; MLflow itself would try for 244 s
 
 REFUSED = re.compile(r"[^\w\-. /]", re.ASCII)  # in a key; `:` would be taken, but is our mark
 MAX_KEY = 250
 
+SCHEMA = re.compile(r"database schema \(found version (\w+), but expected")  # of MLflow's own error
+
+TRAINING = "?workflowType=machine_learning"  # in a link, without which the UI shows a run as if of a language model
 # without it MLflow's UI takes runs for conversations of a language model, and shows its pages for those
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
+T = TypeVar("T")
+
+
+def persistently(ask: Callable[[], T], where: str) -> T:
+    """Ask again what MLflow did not answer; what is asked must add nothing when it is done twice.
+
+    Raises:
+        InputError: MLflow does not answer.
+    """
+    for pause_s in (*PAUSES_S, None):
+        try:
+            return ask()
+        except InputError:
+            raise
+        except Exception as error:  # whatever MLflow, its store or the network raise
+            if pause_s is None:
+                raise InputError(f"{where}: MLflow does not take it: {_first_line(error)}") from error
+            time.sleep(pause_s)
+    raise AssertionError("the last try returns or raises")
 
 
 @dataclass
@@ -46,16 +80,22 @@ class Store:
             InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody answers there.
 
         """
-        check_uri(self.uri)
+        uri = reveal(self.uri)
+        check_uri(uri)
         try:
             with sqlite_lock(self.uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
-                client = _mlflow_client(self.uri)
-                client.search_experiments(max_results=1)
+                client = _mlflow_client(uri)
+                if urlsplit(self.uri).scheme in SERVERS:  # it may be busy; a database says at once what is wrong
+                    persistently(lambda: client.search_experiments(max_results=1), f"tracking.uri={masked(self.uri)}")
+                else:
+                    client.search_experiments(max_results=1)
+        except InputError:
+            raise
         except (
             Exception
         ) as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
-            reason = _first_line(error)
-            raise InputError(f"tracking.uri={masked(self.uri)}: the store cannot be opened: {reason}") from error
+            reason = _other_schema(str(error)) or f"the store cannot be opened: {_first_line(error)}"
+            raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
         return client
 
     def create_run(self, name: str | None, tags: Mapping[str, str], parent: str | None = None) -> str:
@@ -75,6 +115,15 @@ class Store:
         experiment = self.experiment_of(parent) if parent else self.experiment_id()
         found = self.client.search_runs([experiment], asked, order_by=["attributes.start_time"], max_results=1)
         return str(found[0].info.run_id) if found else None
+
+    def search(self, asked: str, experiments: Sequence[str], *, newest_first: bool = False) -> Iterator[Run]:
+        """All runs that are asked for, in MLflow's own words, however many."""
+        order, token = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"], None
+        while True:
+            page = self.client.search_runs(list(experiments), asked, order_by=order, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
 
     def experiment_id(self) -> str:
         """Made when the first run is, so that a refused input leaves nothing behind."""
@@ -114,31 +163,37 @@ def check_uri(uri: str) -> None:
             raise InputError(f"{shown}: no such folder: {path.parent}; make it first")
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise InputError(f"{shown}: cannot be written; check the permissions of {path}")
-    elif scheme in SERVERS:
-        _check_server(uri, shown)
+        if path.exists() and (schema := _schema(path)) and not _is_known(schema):
+            raise InputError(f"{shown}: {_newer(schema)}")
+    elif scheme in PORTS:
+        _check_server(uri, shown, scheme)
 
 
-def _check_server(uri: str, shown: str) -> None:
+def _check_server(uri: str, shown: str, scheme: str) -> None:
+    """MLflow itself would ask a server that is not there for minutes."""
     parts = urlsplit(uri)
     try:
-        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        address = (parts.hostname or "", parts.port or PORTS[scheme])
     except ValueError as error:  # a port that is no number
         raise InputError(f"{shown}: malformed: {error}") from error
     if not address[0]:
+        if scheme in DATABASES:  # by a socket of this machine, or as the driver's own settings say
+            return
         raise InputError(f"{shown}: malformed: no host; write it as http://host:port")
     try:
         socket.create_connection(address, timeout=REACH_S).close()
     except OSError as error:
         raise InputError(
-            f"{shown}: nobody answers at {address[0]}:{address[1]} ({error}); start the MLflow server, "
+            f"{shown}: nobody answers at {address[0]}:{address[1]} ({error}); start the server, "
             "or record locally with tracking.uri=sqlite:///mlflow.db"
         ) from error
 
 
 def _mlflow_client(uri: str) -> MlflowClient:
-    # neither phones home nor clutters the terminal: both are read when mlflow is imported
+    # it neither phones home nor clutters the terminal; most are read when mlflow is imported
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow would ask again by itself, for 244 s, and make a second run where the first one's answer was lost
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient
@@ -146,6 +201,41 @@ def _mlflow_client(uri: str) -> MlflowClient:
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri)
+
+
+def _schema(path: Path) -> str | None:
+    """The version of the tables that MLflow has made in an SQLite file."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as tables, suppress(sqlite3.Error):
+        tables.execute("SELECT 1 FROM experiments LIMIT 0")  # others number theirs in `alembic_version` too
+        for (schema,) in tables.execute("SELECT version_num FROM alembic_version"):
+            return str(schema)
+    return None
+
+
+def _other_schema(error: str) -> str | None:
+    """What MLflow calls out of date may be of an MLflow to come, which no `mlflow db upgrade` brings back."""
+    if (found := SCHEMA.search(error)) is None:
+        return None
+    if not _is_known(found[1]):
+        return _newer(found[1])
+    here = f"the one installed here ({version('mlflow')})"
+    return f"its tables are of an older MLflow (schema {found[1]}) than {here}: save it, then mlflow db upgrade"
+
+
+def _newer(schema: str) -> str:
+    return (
+        f"its tables are of a newer MLflow (schema {schema}) than the one installed here ({version('mlflow')}): "
+        "pip install -U mlflow, or use another store: tracking.uri=sqlite:///other.db, or MLFLOW_TRACKING_URI"
+    )
+
+
+def _is_known(schema: str) -> bool:
+    """Whether the MLflow installed here has ever had such tables; found without loading it."""
+    package = find_spec("mlflow")
+    assert package is not None
+    assert package.origin is not None
+    migrations = Path(package.origin).parent / "store" / "db_migrations" / "versions"
+    return any(migrations.glob(f"{schema}_*.py"))
 
 
 def _first_line(error: Exception) -> str:

@@ -46,9 +46,13 @@ class BesomSweeperConf:
     gpus_per_trial: int | None = None  # 0: trials see no GPU
     isolation: str = "process"  # none: trials run in this process, for a debugger
     lease: float = 30.0  # seconds without a beat after which a worker is taken for dead
+    plan: bool = False  # show what the sweep would do, and do nothing
     join: bool = False  # work for a sweep that runs, instead: what `besom worker` sets
     # the record
+    question: str | None = None  # what the sweep is to find out: it stands at the top of the study's page
     tracking_uri: str | None = "${oc.select:tracking.uri,${oc.env:MLFLOW_TRACKING_URI,'sqlite:///mlflow.db'}}"
+    # seconds between two samples of a trial's CPU, memory and GPUs; null: none
+    system_metrics: float | None = "${oc.select:tracking.system_metrics,10.0}"  # type: ignore[assignment]
     experiment: str = "${oc.select:tracking.experiment,${oc.env:MLFLOW_EXPERIMENT_NAME,besom}}"
 
 
@@ -68,16 +72,23 @@ class BesomSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Exits as besom's commands do: Hydra would exit 1 with a trace whatever went wrong."""
         from besom.errors import INTERRUPTED, BesomError
+        from besom.secrecy import without_passwords
         from besom.sweep.asked import as_sweep
         from besom.sweep.job import App
         from besom.sweep.joining import join
+        from besom.sweep.preview import preview
         from besom.sweep.program import Program
         from besom.sweep.supervisor import supervise
 
-        app = App(self._task, self._context, self._config, Program.running())
+        app = App(self._task, self._context, without_passwords(self._config), Program.running())
         try:
             sweep = as_sweep(self._settings, arguments, app)
-            join(sweep) if self._settings["join"] else supervise(sweep)
+            if self._settings["plan"]:
+                preview(sweep)
+            elif self._settings["join"]:
+                join(sweep)
+            else:
+                supervise(sweep)
         except BesomError as error:
             print(f"besom: {error}", file=sys.stderr)
             sys.exit(error.exit_code)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from besom.tracking.log import Entry, RunLog, read, run_of
+from besom.tracking.log import Entry, RunLog, Told, read, run_of
 
 
 @pytest.fixture
@@ -206,3 +206,30 @@ def test_a_log_knows_its_run_once_it_was_told(tmp_path):
     log.run("5f3a")
 
     assert run_of(log.path) == "5f3a"
+
+
+def _told(path) -> list[tuple[int, dict[str, float]]]:
+    told = Told()
+    news = [told.news(entry) for entry, _ in read(path)]
+    return [(entry["step"], entry["values"]) for entry in news if entry["kind"] == "metrics"]
+
+
+def test_a_step_that_an_earlier_attempt_has_told_is_told_once(tmp_path):
+    log = RunLog(tmp_path / "run.jsonl")
+    log.attempt()
+    log.metrics({"loss": 3.0}, step=0)
+    log.metrics({"loss": 2.0}, step=1)
+    log.attempt()
+    log.metrics({"loss": 2.5, "acc": 0.5}, step=1)
+    log.metrics({"loss": 1.0}, step=2)
+
+    assert _told(log.path) == [(0, {"loss": 3.0}), (1, {"loss": 2.0}), (1, {"acc": 0.5}), (2, {"loss": 1.0})]
+
+
+def test_what_one_attempt_tells_of_a_step_twice_is_told_twice(tmp_path):
+    log = RunLog(tmp_path / "run.jsonl")
+    log.attempt()
+    log.metrics({"loss": 3.0}, step=0)
+    log.metrics({"loss": 2.0}, step=0)
+
+    assert _told(log.path) == [(0, {"loss": 3.0}), (0, {"loss": 2.0})]

@@ -94,10 +94,13 @@ def test_more_tags_than_one_batch_holds_all_arrive(log, record):
     assert tags.items() <= record().data.tags.items()
 
 
-def test_a_tag_too_long_for_mlflow_is_cut(log, record):
+def test_a_tag_too_long_for_mlflow_is_cut_and_goes_whole_into_an_artifact(log, record, store):
     log.tags({"note": "x" * 10_000})
 
-    assert record().data.tags["note"] == "x" * MAX_TAG
+    run = record()
+
+    assert run.data.tags["note"] == "x" * MAX_TAG
+    assert _artifact(store, run, "tags/note.txt") == "x" * 10_000
 
 
 def test_a_recorders_own_tags_win_over_the_facts_of_the_process(record):
@@ -142,6 +145,17 @@ def test_nan_arrives_as_nan(log, record, store):
 
     ((_, value),) = _history(store, record(), "train/loss")
     assert math.isnan(value)
+
+
+def test_the_true_value_of_what_is_no_finite_number_stands_in_a_tag(log, record):
+    for step, value in enumerate((0.5, math.inf, -math.inf, math.nan, math.nan)):
+        log.metrics({"train/loss": value}, step=step)
+
+    tags = record().data.tags
+
+    assert tags["not_finite.train/loss.inf"] == "inf at step 1"
+    assert tags["not_finite.train/loss.-inf"] == "-inf at step 2"
+    assert tags["not_finite.train/loss.nan"] == "nan at step 3, 4"
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -3,7 +3,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import shutil
 import socket
+import sqlite3
+from contextlib import closing
 from multiprocessing.synchronize import Barrier
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from besom.errors import InputError
-from besom.locks import masked
+from besom.secrecy import masked
 from besom.tracking import Store
 from besom.tracking.store import as_key, as_param, check_uri
 
@@ -63,9 +66,10 @@ def port():
         yield taken.getsockname()[1]
 
 
-def test_a_server_that_is_down_is_refused(port):
-    with pytest.raises(InputError, match=f"nobody answers at 127.0.0.1:{port} .*; start the MLflow server"):
-        check_uri(f"http://127.0.0.1:{port}")
+@pytest.mark.parametrize("scheme", ["http", "postgresql", "postgresql+psycopg", "mysql+pymysql"])
+def test_a_server_that_is_down_is_refused(scheme, port):
+    with pytest.raises(InputError, match=f"nobody answers at 127.0.0.1:{port} .*; start the server"):
+        check_uri(f"{scheme}://127.0.0.1:{port}")
 
 
 def test_a_server_that_listens_will_do():
@@ -78,7 +82,7 @@ def test_a_refusal_does_not_show_the_password(port):
         check_uri(f"http://me:secret@127.0.0.1:{port}")
 
 
-@pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "postgresql://me@host/runs", "mysql+pymysql://me@host/runs"])
+@pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "postgresql:///runs", "mssql+pyodbc://me@source"])
 def test_a_database_is_not_asked_yet(uri, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -102,6 +106,31 @@ def test_a_database_is_not_asked_yet(uri, tmp_path, monkeypatch):
 )
 def test_a_masked_uri_hides_its_password_and_nothing_else(uri, shown):
     assert masked(uri) == shown
+
+
+def with_schema(migrated, folder, schema):
+    path = folder / "other.db"
+    shutil.copy(migrated, path)
+    with closing(sqlite3.connect(path)) as tables:
+        tables.execute("UPDATE alembic_version SET version_num = ?", [schema])
+        tables.commit()
+    return f"sqlite:///{path}"
+
+
+def test_tables_of_a_newer_mlflow_are_refused(migrated, tmp_path):
+    with pytest.raises(
+        InputError, match=r"newer MLflow \(schema fedcba987654\) than .*: pip install -U mlflow, or use"
+    ):
+        check_uri(with_schema(migrated, tmp_path, "fedcba987654"))
+
+
+def test_tables_of_an_older_mlflow_are_refused_when_they_are_opened(migrated, tmp_path):
+    uri = with_schema(migrated, tmp_path, "451aebb31d03")
+    check_uri(uri)
+    with pytest.raises(
+        InputError, match=r"older MLflow \(schema 451aebb31d03\) than .*: save it, then mlflow db upgrade"
+    ):
+        _ = Store(uri, "besom").client
 
 
 # ── parameters as text ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,31 @@
+"""Before anything is written: what would fail later is found now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from besom.sweep.job import refuse_homebound
+from besom.sweep.launch import make_launcher
+from besom.sweep.plan import Sweep
+from besom.sweep.rehearsal import rehearse
+from besom.sweep.samplers import check
+from besom.sweep.stopping import make_terminator
+from besom.sweep.worker import Worker
+
+
+def prove(sweep: Sweep) -> None:
+    """Compose every end of the space, and build whatever the sweep will need.
+
+    Raises:
+        InputError: one of them cannot be.
+    """
+    plan, app = sweep.plan, sweep.app
+    if plan.isolation == "process":
+        refuse_homebound(app.task)
+    rehearse(plan.space, app.context, app.config)
+    check(plan.sampler, plan.space, plan.pruner, len(plan.objectives))
+    make_terminator(plan.rules.terminator)
+    # one not installed refuses here
+    make_launcher(app, Worker(plan, app), Path(str(app.config.hydra.sweep.dir)).absolute(), len(plan.slots))
+    for point in sweep.enqueue:
+        plan.space.known_point(point)

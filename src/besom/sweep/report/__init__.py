@@ -1,0 +1,38 @@
+"""The study's report: its page, its trials as a table, its best, and the main charts as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from besom.errors import InputError
+from besom.sweep.findings import Findings
+
+PAGE, TRIALS, BEST = "report.html", "trials.csv", "best.yaml"
+
+
+def write(findings: Findings, folder: Path) -> list[Path]:
+    """All files of the report, into a folder that is there; which they are."""
+    from besom.sweep.report.html import page
+    from besom.sweep.report.pictures import pictures
+    from besom.sweep.report.tables import best_yaml, trials_csv
+
+    texts = {PAGE: page(findings), TRIALS: trials_csv(findings), BEST: best_yaml(findings)}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [*(folder / name for name in texts), *pictures(findings, folder)]
+
+
+def save(findings: Findings, file: Path) -> None:
+    """The page alone; or, where the file's name ends on `.csv`, the table of trials.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from besom.sweep.report.html import page
+    from besom.sweep.report.tables import trials_csv
+
+    text = trials_csv(findings) if file.suffix == ".csv" else page(findings)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error.strerror}); choose another: -o FILE") from error

@@ -1,0 +1,49 @@
+"""What the terminal shows of a study: while it is swept, a live table where someone watches, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+
+from besom.sweep.study import Study
+from besom.sweep.terminal.lines import Lines
+from besom.sweep.terminal.live import Live
+
+__all__ = ["Progress", "console", "is_watched", "progress"]
+
+
+class Progress(Protocol):
+    def refresh(self) -> None:
+        """Look at the study and show what is new."""
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+
+
+@contextmanager
+def progress(study: Study, *, plain: bool = False) -> Iterator[Progress]:
+    """Shows the last state once more on the way out. `plain`: the terminal is needed by others, a debugger too."""
+    if plain or not is_watched():
+        view: Progress = Lines(study)
+        yield view
+        view.refresh()
+        return
+    with Live(study, console()) as view:
+        yield view
+        view.refresh()
+
+
+def console() -> Console:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for our signs
+    return Console(highlight=False)
+
+
+def is_watched() -> bool:
+    """Not rich's `is_terminal`: where FORCE_COLOR is set, as CI does, that is true of pipes as well."""
+    return sys.stdout.isatty() and not Console().is_dumb_terminal

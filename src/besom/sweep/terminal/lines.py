@@ -1,0 +1,72 @@
+"""One plain line for each trial that ends: all that a pipe gets, and what scrolls by above the live table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from besom.sweep.findings import Findings, point, seconds
+from besom.sweep.objective import Objective, described
+from besom.sweep.study import REASON, Study
+from besom.sweep.terminal.words import fitting, pairs
+
+
+class Lines:
+    """A line for each trial that has ended since the last look."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._objectives = study.objectives()
+        self._shown = {trial.number for trial in study.trials() if trial.state.is_finished()}
+
+    def refresh(self) -> None:
+        for trial in self._study.trials():
+            if trial.state.is_finished() and trial.number not in self._shown:
+                self._shown.add(trial.number)
+                self.say(one_line(trial, self._objectives, self._width))
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    @property
+    def _width(self) -> int | None:
+        return None
+
+
+def one_line(trial: FrozenTrial, objectives: Sequence[Objective], width: int | None = None) -> str:
+    """`trial 7 complete  val/acc 0.9861  optimizer=adamw optimizer.lr=0.0031  4.2 s`
+
+    Where that does not fit `width`, the parameters give way; the reason of a failure is told in full.
+    """
+    took = seconds(trial)
+    ends = "" if took is None else f"{took:.1f} s"
+    match trial.state:
+        case TrialState.COMPLETE:
+            begins = f"trial {trial.number} complete  {described(trial.values, objectives)}"
+        case TrialState.PRUNED:
+            begins = f"trial {trial.number} pruned"
+        case _:
+            begins, width = f"trial {trial.number} failed: {trial.user_attrs.get(REASON, 'no reason given')} ", None
+    room = None if width is None else width - len(begins) - len(ends) - 4
+    tried = pairs(point(trial)) if room is None else fitting([point(trial)], room)[0]
+    return f"{begins}  {tried}  {ends}"
+
+
+def summary(findings: Findings, recorded: bool) -> str:
+    """The end of a sweep."""
+    counts, best = findings.counts, findings.best
+    lines = [
+        f"study {findings.name}: {counts.finished} of {findings.n_trials} trials: "
+        f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
+    ]
+    if len(findings.objectives) > 1:
+        lines.append(f"none beats these in all objectives (Pareto front, {len(best)} trials):")
+    for trial in best:
+        lines += [
+            f"best: trial {trial.number} with {findings.said(trial)}",
+            f"repeat it:  {findings.command(trial)}",
+        ]
+    if recorded:
+        lines.append(f"look at it: besom ui {findings.name}")
+    return "\n".join(lines)

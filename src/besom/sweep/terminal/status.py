@@ -1,0 +1,91 @@
+"""`besom status`: where a study stands, from its storage alone, so from any terminal."""
+
+from __future__ import annotations
+
+import gc
+import time
+from datetime import datetime
+
+from rich.console import Console
+
+from besom.sweep.catalogue import chosen_among
+from besom.sweep.command import Command
+from besom.sweep.findings import Findings
+from besom.sweep.study import LOOK_S, Stop, Study
+from besom.sweep.terminal import console, is_watched, progress
+from besom.sweep.terminal.pace import left
+from besom.sweep.terminal.table import Room, picture
+from besom.sweep.terminal.words import span
+
+BOUNDLESS = Room(400, 1000)  # in a pipe nothing is cut
+
+
+def status(url: str, name: str | None, *, follow: bool) -> None:
+    """Print it; `follow`: show it until nobody sweeps the study, or until Ctrl-C, which the sweep does not hear.
+
+    Raises:
+        InputError: no such storage or study.
+    """
+    study, others = chosen_among(url, name)
+    for one in others if name is None else ():
+        print(f"study {one.name}: {one.finished} of {one.n_trials} trials{', being swept' * one.is_swept}")
+    if follow and Findings.of(study).is_swept:
+        try:
+            _follow(study)
+        except KeyboardInterrupt:
+            print(f"the sweep goes on; to look at it again: besom status {study.name} -f")
+            return
+    _show(study)
+
+
+def _follow(study: Study) -> None:
+    gc.enable()  # this may go on for days
+    if is_watched():
+        print(_standing(study, Findings.of(study)), flush=True)
+    with progress(study) as view:
+        if not is_watched():
+            _show(study)
+        while Findings.of(study).is_swept:
+            view.refresh()
+            time.sleep(LOOK_S)
+
+
+def _show(study: Study) -> None:
+    findings, now = Findings.of(study), datetime.now()
+    print(_standing(study, findings), flush=True)
+    if is_watched():
+        screen = console()
+        screen.print(picture(findings, Room(screen.width, BOUNDLESS.height), now))
+        return
+    page = Console(width=BOUNDLESS.width, highlight=False)
+    with page.capture() as shown:
+        page.print(picture(findings, BOUNDLESS, now))
+    print("\n".join(line.rstrip() for line in shown.get().rstrip().splitlines()), flush=True)
+
+
+def _standing(study: Study, findings: Findings) -> str:
+    """`study digits: interrupted, 8 of 20 trials to go; go on with: besom sweep digits`"""
+    lease, todo = findings.supervisor, left(findings)
+    if lease and findings.is_swept:
+        since = f", for {span(time.time() - lease.started)}" if lease.is_here() else ""
+        how = f"being swept by process {lease.pid} on {lease.host}{since}"
+    elif not todo:
+        how = f"finished, {findings.counts.finished} of {findings.n_trials} trials"
+    else:
+        how = f"{_break(findings)}, {todo} of {findings.n_trials} trials to go; {_go_on(study)}"
+    question = f"\n{findings.question}" if findings.question else ""
+    return f"study {findings.name}: {how}{question}"
+
+
+def _break(findings: Findings) -> str:
+    if findings.supervisor:
+        return "its supervisor died"
+    match findings.stop:
+        case Stop(cause="settled" | "failing" | "refused", why=why):
+            return f"stopped: {why}"
+    return "interrupted"
+
+
+def _go_on(study: Study) -> str:
+    command = Command.of(study)
+    return f"go on with: {command}" if command else "the same command goes on"

@@ -1,0 +1,379 @@
+"""The report of a study, whatever the study is like."""
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import NopPruner
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from besom import cli
+from besom.sweep.findings import Findings, point, seconds
+from besom.sweep.lease import Lease
+from besom.sweep.objective import Objective, objectives
+from besom.sweep.report import write
+from besom.sweep.report.html import page
+from besom.sweep.report.tables import best_yaml, trials_csv
+from besom.sweep.report.timeline import timeline
+from besom.sweep.space import as_text, parse
+from besom.sweep.study import ENDS, LEASE, N_TRIALS, OVERRIDES, PROGRAM, QUESTION, Counts, Study
+
+SPACE = parse(
+    {
+        "width": "tag(log, int(interval(8, 128)))",
+        "norm": "true, null, 'a b'",
+        "optimizer": {
+            "sgd": {"optimizer.lr": "tag(log, interval(0.01, 1))", "optimizer.momentum": "interval(0, 0.9)"},
+            "adamw": {"optimizer.lr": "tag(log, interval(1e-4, 0.1))"},
+        },
+    },
+    [],
+)
+ONE = objectives("maximize", "val/acc")
+TWO = objectives(["maximize", "minimize"], ["val/acc", "parameters"])
+EVIL = "</script><script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """12 trials of a conditional space, of which 2 are pruned, 2 have failed, and the last runs for the second time."""
+    folder = tmp_path_factory.mktemp("digits")
+    study = Study.create(f"sqlite:///{folder}/optuna.db", "digits", ONE, folder / "multirun", SPACE.describe())
+    for key, value in ((N_TRIALS, 20), (PROGRAM, "besom train"), (QUESTION, "Which optimizer reads digits best?")):
+        study.remember(key, value)
+    for _ in range(13):
+        _attempt(study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def tradeoff() -> Findings:
+    chance = random.Random(0)
+    searched = SPACE.all_distributions()
+    trials = [
+        _trial([0.9 + n / 100, 100.0 + n % 5], {"width": 8 + n, "optimizer.momentum": chance.random() / 2}, searched)
+        for n in range(10)
+    ]
+    return _of(trials, TWO)
+
+
+def _attempt(study: Study) -> None:
+    claim = study.claim(100, lambda number: RandomSampler(seed=number), NopPruner(), slot=str(len(study.trials()) % 2))
+    assert claim
+    values = SPACE.suggest(claim.trial)
+    claim.trial.set_user_attr(OVERRIDES, SPACE.overrides(values))
+    for step in set(range(2)) - set(study.reported(claim)):
+        claim.trial.report(1 - 1 / (step + claim.number + 1), step)
+    match claim.number:
+        case 3 | 4:
+            study.prune(claim)
+        case 5 | 6:
+            study.fail(claim, "exception", "ValueError: too wide,\nsaid “numpy”")
+        case 11 if not claim.trial.user_attrs.get(ENDS):
+            study.requeue(claim, "lost")
+        case 11:
+            pass  # it runs
+        case number:
+            study.complete(claim, [1 - 1 / (number + 3)])
+
+
+def _of(trials: Sequence[FrozenTrial], aims: Sequence[Objective] = ONE, word: str = "study") -> Findings:
+    """What a study with these trials has found; one in memory, since a database takes longer than a report."""
+    study = optuna.create_study(directions=[aim.direction for aim in aims])
+    study.add_trials(trials)
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state for trial in trials]
+    counts = Counts(*(states.count(state) for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)), 0, 0)
+    best = study.best_trials if len(aims) > 1 else [study.best_trial] if counts.complete else []
+    return Findings(
+        word, word, word, tuple(aims), {word: word}, len(trials), Path(word), trials, counts, best, None, 1, None, study
+    )
+
+
+def _trial(
+    values: Sequence[float] | None = None,
+    params: dict[str, object] | None = None,
+    searched: dict[str, BaseDistribution] | None = None,
+    state: TrialState = TrialState.COMPLETE,
+    **attrs: object,
+) -> FrozenTrial:
+    params = params or {}
+    known = {name: (searched or {}).get(name, FloatDistribution(0, 1)) for name in params}
+    return create_trial(state=state, values=values, params=params, distributions=known, user_attrs=attrs)
+
+
+# ── the table ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_table_of_trials_equals_what_optuna_has(digits: Study) -> None:
+    rows = list(csv.DictReader(trials_csv(Findings.of(digits)).splitlines(keepends=True)))
+    trials = digits.as_optuna().get_trials(deepcopy=False)
+    words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+    keys = {"width", "norm", "optimizer", "optimizer.lr", "optimizer.momentum"}
+    assert len(rows) == len(trials) == 12
+    for row, trial in zip(rows, trials, strict=True):
+        assert (int(row["number"]), row["state"]) == (trial.number, words[trial.state.name])
+        assert [float(text) for text in filter(None, [row["val/acc"]])] == (trial.values or [])
+        assert {key: row[key] for key in keys if row[key]} == {key: as_text(v) for key, v in point(trial).items()}
+        assert row["start"] == trial.datetime_start.isoformat()
+        assert row["end"] == (trial.datetime_complete.isoformat() if trial.datetime_complete else "")
+        assert (float(row["seconds"]) if row["seconds"] else None) == seconds(trial)
+
+
+def test_the_table_says_where_how_often_and_why(digits: Study) -> None:
+    rows = list(csv.DictReader(trials_csv(Findings.of(digits)).splitlines(keepends=True)))
+    assert [row["slot"] for row in rows[:4]] == ["0", "1", "0", "1"]
+    assert [row["attempts"] for row in (rows[0], rows[5], rows[11])] == ["1", "1", "2"]
+    assert rows[5]["reason"] == "exception: ValueError: too wide,\nsaid “numpy”"
+
+
+def test_a_column_has_one_meaning() -> None:
+    """A parameter may be called like another column."""
+    findings = _of([_trial([0.1], {"number": 0.2, "slot": 0.3, "val/acc": 0.4})])
+    [row] = csv.DictReader(trials_csv(findings).splitlines())
+    assert (row["number"], row["slot"], row["val/acc"]) == ("0", "", "0.1")
+    assert (row["params.number"], row["params.slot"], row["params.val/acc"]) == ("0.2", "0.3", "0.4")
+
+
+# ── the best ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_best_can_be_used_at_once(digits: Study) -> None:
+    findings = Findings.of(digits)
+    best = yaml.safe_load(best_yaml(findings))
+    assert best["number"] == findings.best[0].number == 10
+    assert best["values"] == {"val/acc": findings.best[0].value}
+    assert best["overrides"] == findings.best[0].user_attrs[OVERRIDES]
+    assert best["command"].startswith("besom train width=")
+    assert SPACE.known_point(best["params"]) == findings.best[0].params
+
+
+def test_of_several_objectives_the_best_are_the_front(tradeoff: Findings) -> None:
+    front = yaml.safe_load(best_yaml(tradeoff))
+    assert [one["number"] for one in front] == [trial.number for trial in tradeoff.best]
+    assert set(front[0]["values"]) == {"val/acc", "parameters"}
+
+
+def test_objectives_that_are_called_alike_are_told_apart() -> None:
+    findings = _of([_trial([0.1, 0.2])], objectives(["maximize", "maximize"], ["acc", "acc"]))
+    [best] = yaml.safe_load(best_yaml(findings))
+    assert best["values"] == {"objective_0": 0.1, "objective_1": 0.2}
+    assert trials_csv(findings).startswith("number,state,objective_0,objective_1,")
+
+
+@pytest.mark.parametrize(("aims", "nothing"), [(ONE, {}), (TWO, [])])
+def test_before_the_first_complete_trial_there_is_no_best(aims, nothing) -> None:
+    text = best_yaml(_of([], aims))
+    assert yaml.safe_load(text) == nothing
+    assert "no trial is complete yet" in text
+
+
+# ── the page ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_page_shows_the_study_with_all_charts(digits: Study) -> None:
+    text = page(Findings.of(digits))
+    for part in (
+        *("Which optimizer reads digits best?", "maximize <b>val/acc</b>", "Best: trial 10", "besom train width="),
+        *("best so far", "where 2 were pruned", "the best tenth", "slot 0", "slot 1", "ValueError: too wide"),
+        *("optimizer.lr [optimizer=sgd]", "tag(log, interval(0.01, 1.0))", "At ∅ a trial has no such parameter."),
+    ):
+        assert part in text
+    assert text.count('class="chart"') == 7
+    assert "could not be made" not in text
+
+
+def test_several_objectives_have_a_front_and_each_its_importances(tradeoff: Findings) -> None:
+    text = page(tradeoff)
+    for part in ("Pareto front", "dominated", "Contours of val/acc", "Contours of parameters", "for each objective"):
+        assert part in text
+    assert "With several objectives Optuna takes no values while a trial runs." in text
+    assert "Optimisation history" not in text
+    assert "could not be made" not in text
+
+
+def test_the_page_loads_nothing(digits: Study) -> None:
+    text = page(Findings.of(digits))
+    assert not re.findall(
+        r"https?://|//\w+\.\w|\bsrc=|@import|url\(|\bfetch\(|XMLHttpRequest", text.replace("data:,", "")
+    )
+    assert re.findall(r'href="([^"]*)"', text) == ["data:,"]
+    assert "default-src 'none'" in text
+
+
+def test_nothing_that_users_have_named_is_markup() -> None:
+    params = {EVIL: 0.5, f"{EVIL} [{EVIL}={EVIL}]": EVIL}
+    searched = {EVIL: FloatDistribution(0, 1), f"{EVIL} [{EVIL}={EVIL}]": CategoricalDistribution([EVIL, "b"])}
+    trials = [_trial([n / 8], {**params, EVIL: n / 8}, searched, **{OVERRIDES: [f"x={EVIL}"]}) for n in range(8)]
+    trials.append(_trial(state=TrialState.FAIL, **{"besom.kind": EVIL, "besom.reason": EVIL, LEASE: _lease(EVIL)}))
+    text = page(_of(trials, objectives("minimize", EVIL), EVIL))
+    assert "alert(1)" in text
+    assert "could not be made" not in text
+    assert not re.findall(r"<script>alert|</script>\s*<script>alert", text)
+    assert text.count("</script>") == text.count("<script")
+
+
+def _lease(slot: str) -> dict[str, object]:
+    return Lease("host", 1, 1.0, slot=slot).as_attr()
+
+
+MIXED = {
+    "lr": FloatDistribution(1e-6, 1, log=True),
+    "width": IntDistribution(1, 1000, log=True),
+    "norm": CategoricalDistribution([True, None, "a", 0.5]),
+}
+
+
+def _mixed(n: int) -> dict[str, object]:
+    return {"lr": 10.0 ** -(n % 6), "width": 1 + 90 * n, "norm": [True, None, "a", 0.5][n % 4]}
+
+
+STUDIES = {
+    "no trial": ([], ["No trial is complete yet.", "No trial has been begun."]),
+    "one trial": ([_trial([0.5], {"x": 0.1})], ["there is one.", "The complete trial"]),
+    "only failures": (
+        [_trial(state=TrialState.FAIL, **{"besom.kind": "nan", "besom.reason": "it returned nan"})] * 3,
+        ["No trial is complete yet.", "nan: it returned nan"],
+    ),
+    "one value": ([_trial([0.5], {"x": n / 9}) for n in range(9)], ["No parameter stands out"]),
+    "one point": ([_trial([n / 9], {"x": 0.5}) for n in range(9)], ["No parameter has had two values."]),
+    "no parameter": ([_trial([n / 9]) for n in range(9)], ["No parameter has had two values."]),
+    "infinite": (
+        [_trial([math.inf if n % 3 else n / 9], {"x": n / 18}) for n in range(18)],
+        ["Not shown: 12 with an infinite value.", "Best: trial 1"],
+    ),
+    "all infinite": ([_trial([-math.inf], {"x": n / 9}) for n in range(5)], ["No complete trial has a finite value."]),
+    "huge": ([_trial([(-1) ** n * 1e308], {"x": n / 9}) for n in range(9)], ["No complete trial has a finite value."]),
+    "one huge": ([_trial([1e308**n], {"x": n / 2}) for n in (0, 1)], ["Not shown: 1 with an infinite value."]),
+    "one far off": (
+        [_trial([-1e6 if n == 7 else n / 20], {"x": n / 20}) for n in range(20)],
+        ["One trial far off lies"],
+    ),
+    "mixed": ([_trial([n / 9], _mixed(n), MIXED) for n in range(9)], ["null", "1e-5"]),
+    "two apart": ([_trial([n / 9], {"xy"[n % 2]: n / 9}) for n in range(9)], ["At ∅", "It takes two parameters"]),
+    "no mathematics": ([_trial([n / 9], {"$x^{": n / 9}) for n in range(9)], ["$x^{"]),
+}
+
+
+@pytest.mark.parametrize("kind", STUDIES)
+def test_every_study_has_a_report(kind: str, tmp_path: Path) -> None:
+    trials, says = STUDIES[kind]
+    made = write(_of(trials), tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "could not be made" not in text
+    for part in says:
+        assert part in text
+    assert all(path.stat().st_size for path in made)
+
+
+def test_the_main_charts_are_pictures_too(digits: Study, tradeoff: Findings, tmp_path: Path) -> None:
+    texts = {"report.html", "trials.csv", "best.yaml"}
+    for findings, main in ((Findings.of(digits), "history.png"), (tradeoff, "pareto_front.png")):
+        made = write(findings, tmp_path)
+        assert {path.name for path in made} == {*texts, main, "importances.png", "timeline.png"}
+        assert all(path.read_bytes().startswith(b"\x89PNG") for path in made if path.suffix == ".png")
+
+
+# ── the timeline ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_slot_is_idle_where_it_runs_no_trial_while_the_sweep_goes_on() -> None:
+    found = timeline(_of([_run("0", 0, 10), _run("1", 0, 5)]))
+    assert (found.busy_s, found.idle_s, found.idle_share) == (15, 5, 0.25)
+
+
+def test_the_time_between_two_sessions_is_nobodys() -> None:
+    found = timeline(_of([_run("0", 0, 10), _run("0", 7210, 7220)]))
+    assert (found.busy_s, found.idle_s) == (20, 0)
+    assert [bar.begin for bar in found.bars] == [0, 10]
+    assert found.pauses == (10,)
+
+
+def test_slots_are_counted_from_when_they_joined() -> None:
+    found = timeline(_of([_run("0", 0, 40), _run("host-7/0", 20, 40), *(_run("10", 0, 40), _run("2", 0, 40))]))
+    assert found.idle_s == 0
+    assert found.slots == ["0", "2", "10", "host-7/0"]
+
+
+def _run(slot: str, start: float, end: float) -> FrozenTrial:
+    trial = _trial([0.5], {"x": 0.5}, **{LEASE: _lease(slot)})
+    began = datetime(2026, 11, 20, 22, 0)
+    trial.datetime_start = began + timedelta(seconds=start)
+    trial.datetime_complete = began + timedelta(seconds=end)
+    return trial
+
+
+# ── its cost ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_page_of_a_thousand_trials_stays_under_5_mb() -> None:
+    assert len(page(_thousand()).encode()) < 5_000_000
+
+
+def _thousand() -> Findings:
+    """Each with 6 parameters and 20 intermediate values."""
+    chance = random.Random(0)
+    searched = {f"group.parameter_{n}": FloatDistribution(0, 1) for n in range(6)}
+    trials = [
+        create_trial(
+            state=TrialState.PRUNED if number % 3 == 1 else TrialState.COMPLETE,
+            value=chance.random(),
+            params={name: chance.random() for name in searched},
+            distributions=searched,
+            user_attrs={LEASE: _lease(str(number % 8))},
+            intermediate_values={step: chance.random() for step in range(20)},
+        )
+        for number in range(1000)
+    ]
+    return _of(trials)
+
+
+def test_until_it_is_asked_for_the_report_loads_nothing_heavy() -> None:
+    heavy = ("plotly", "matplotlib", "pandas", "jinja2", "scipy")
+    spy = f"import sys, besom.sweep.report; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", spy], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def _besom(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("BESOM_STORAGE", raising=False)
+    monkeypatch.setattr(sys, "argv", ["besom", "report", *words])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    cli.main()
+
+
+def test_besom_report_writes_the_page_and_says_where(
+    digits: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _besom(monkeypatch, tmp_path, "digits", "--storage", digits.url)
+    assert capsys.readouterr().out == f"the report of study digits: {tmp_path}/report.html\n"
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page(Findings.of(digits))
+    _besom(monkeypatch, digits.folder.parent, "-o", str(tmp_path / "mine.csv"))
+    assert (tmp_path / "mine.csv").read_text(encoding="utf-8") == trials_csv(Findings.of(digits))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("digts",), "no study 'digts' in .*; did you mean 'digits'"),
+        (("digits", "-o", "no/such/folder.html"), r"no/such/folder\.html cannot be written \(No such file .*-o FILE"),
+        (("digits", "--storage", "sqlite:///nowhere.db"), "there is no .*nowhere.db: nothing has been swept here"),
+    ],
+)
+def test_a_report_that_cannot_be_made_is_refused(
+    words, says, digits: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        _besom(monkeypatch, digits.folder.parent, *words)
+    assert re.search(f"^besom: {says}", capsys.readouterr().err)
+    assert [path.name for path in digits.folder.parent.iterdir()] == ["optuna.db"]

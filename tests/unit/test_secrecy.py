@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from besom.errors import InputError
+from besom.secrecy import environment_unread, hidden_keys, hide, masked, names_a_secret, public, public_override, reveal
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/runs", "postgresql://me:***@host:5432/runs"),
+        ("postgresql://me:s:ec@ret@host/runs", "postgresql://me:***@host/runs"),
+        ("postgresql+psycopg://:secret@host/runs", "postgresql+psycopg://:***@host/runs"),
+        ("postgresql:///runs?host=host&password=secret&user=me", "postgresql:///runs?host=host&password=***&user=me"),
+        ("postgresql://me@host:5432/runs", "postgresql://me@host:5432/runs"),
+        ("sqlite:///runs.db", "sqlite:///runs.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url, shown):
+    assert masked(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host:5432/runs",
+        "postgresql://me:s:ec@ret@host/runs",
+        "postgresql:///runs?host=host&password=secret&user=me",
+    ],
+)
+def test_a_hidden_password_is_put_back_where_it_is_needed(url, monkeypatch):
+    monkeypatch.setattr("os.environ", {})
+
+    hidden = hide(url)
+
+    assert "ret" not in hidden
+    assert reveal(hidden) == url
+
+
+def test_a_password_that_was_never_told_is_asked_for(monkeypatch):
+    monkeypatch.setattr("os.environ", {})
+
+    with pytest.raises(InputError, match=r"postgresql://me:\*\*\*@host/runs: its password is not known here"):
+        reveal("postgresql://me:***@host/runs")
+
+
+@pytest.mark.parametrize(
+    "key", ["password", "db.password", "wandb.api_key", "apiKey", "hf-token", "secrets.aws.id", "AWS_SECRET_ACCESS_KEY"]
+)
+def test_a_key_that_names_a_secret_is_known(key):
+    assert names_a_secret(key)
+
+
+@pytest.mark.parametrize("key", ["monkey", "model.token_dim", "keypoints", "optimizer.lr", "author", "passes"])
+def test_a_key_that_only_sounds_like_it_is_not(key):
+    assert not names_a_secret(key)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("db.password=hunter2", "db.password=***"),
+        ("+db.password=1234", "+db.password=***"),
+        ("attention.d_key=64", "attention.d_key=64"),
+        ("api_key=${oc.env:API_KEY}", "api_key=${oc.env:API_KEY}"),
+        ("db={user: me, password: hunter2}", "db={user: me, password: ***}"),
+        ("db.url=postgresql://me:hunter2@host/db", "db.url=postgresql://me:***@host/db"),
+        ("model.activation=choice(relu,gelu)", "model.activation=choice(relu,gelu)"),
+        ("--config-name", "--config-name"),
+    ],
+)
+def test_an_override_is_shown_without_its_secrets(given, shown):
+    assert public_override(given) == shown
+
+
+def test_a_config_is_written_without_its_secrets(monkeypatch):
+    monkeypatch.setenv("SOME", "hunter2")
+    config = OmegaConf.create(
+        {
+            "db": {"password": "hunter2", "url": "http://me:hunter2@host", "user": "me", "port": 1},
+            "from_outside": "${oc.env:SOME}",
+            "by_way_of": "${from_outside}",
+            "hydra": {"overrides": {"task": ["db.password=hunter2"]}},
+        }
+    )
+
+    written = public(config)
+
+    assert "hunter2" not in str(written)
+    assert written["db"] == {"password": "***", "url": "http://me:***@host", "user": "me", "port": 1}
+    assert written["by_way_of"] == "${from_outside}"
+    assert list(hidden_keys(OmegaConf.create(written))) == ["db.password", "db.url"]
+
+
+def test_what_comes_from_the_environment_stays_a_name(monkeypatch):
+    monkeypatch.setenv("SOME", "hunter2")
+    monkeypatch.delenv("OTHER", raising=False)
+    config = OmegaConf.create({"a": "${oc.env:SOME}", "b": "x-${a}-${oc.env:OTHER,there}"})
+
+    with environment_unread():
+        resolved = OmegaConf.to_container(config, resolve=True)
+
+    assert resolved == {"a": "${oc.env:SOME}", "b": "x-${oc.env:SOME}-there"}
+    assert config.a == "hunter2"

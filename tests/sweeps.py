@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -74,6 +76,24 @@ class Sweep:
         supervisor = psutil.Process(self.process.pid)
         return [child for child in supervisor.children() if "besom.sweep" in child.cmdline()]
 
+    def suspend_worker(self) -> psutil.Process:
+        """Its only one; not while it writes into the study's file, for which everybody would wait."""
+        [worker] = self.workers()
+
+        def is_stopped() -> bool:
+            worker.suspend()
+            eventually(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker to stop")
+            with closing(sqlite3.connect(self.shell.folder / "optuna.db", timeout=0.5)) as file:
+                try:
+                    file.execute("BEGIN EXCLUSIVE")
+                except sqlite3.OperationalError:
+                    worker.resume()
+                    return False
+            return True
+
+        eventually(is_stopped, "the worker to stop between two writes")
+        return worker
+
     def trial_pids(self, number: int) -> list[int]:
         """Of its attempts so far."""
         [log] = self.shell.folder.glob(f"multirun/*/*/{number}/attempts") or [Path(os.devnull)]
@@ -96,10 +116,11 @@ class Sweep:
         return bool(logs) and len(logs[0].read_text().split()) >= attempt
 
 
-def study(shell: Shell, storage: str | None = None) -> optuna.Study:
+def study(shell: Shell, name: str = "app", *, storage: str | None = None) -> optuna.Study:
     url = storage or f"sqlite:///{shell.folder / 'optuna.db'}"
+    waiting = {} if storage else {"connect_args": {"timeout": PATIENCE_S}}  # for who is writing just now
     # no connection is left open, nor one kept over a restart of the server
-    return optuna.load_study(study_name="app", storage=RDBStorage(url, {"poolclass": NullPool}))
+    return optuna.load_study(study_name=name, storage=RDBStorage(url, {"poolclass": NullPool, **waiting}))
 
 
 def study_is_short(shell: Shell, n_trials: int) -> bool:
@@ -119,7 +140,7 @@ def processes_in(folder: Path) -> list[int]:
 
 def assert_whole(shell: Shell, n_trials: int, storage: str | None = None, *, recorded: bool = True) -> None:
     """The invariants: the budget to the unit, an end for each trial, one run each, no process, no lock held."""
-    trials = study(shell, storage).trials
+    trials = study(shell, storage=storage).trials
     assert [trial.number for trial in trials] == list(range(n_trials))
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED", "FAIL"}
     eventually(lambda: not processes_in(shell.folder), "the last process to end")

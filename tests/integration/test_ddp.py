@@ -12,13 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
 import psutil
 import pytest
 from doors import BESOM, Shell, eventually
 from mlflow.entities import Run
 
-from sweeps import processes_in
+from sweeps import processes_in, study
 
 # one thread each: the order in which numbers are added up depends on it
 DDP = (
@@ -83,10 +82,6 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def trials(shell: Shell, study: str) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=study, storage=f"sqlite:///{shell.folder / 'optuna.db'}").trials
-
-
 def by_trial(shell: Shell) -> list[Run]:
     runs = [run for run in shell.runs() if "besom.trial" in run.data.tags]
     return sorted(runs, key=lambda run: int(run.data.tags["besom.trial"]))
@@ -120,14 +115,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, str]:
 
 def test_trials_of_two_processes_run_one_after_the_other_and_leave_none(swept: tuple[Shell, str]) -> None:
     shell, _ = swept
-    states = {trial.params["optimizer.lr"]: trial.state.name for trial in trials(shell, "digits")}
+    states = {trial.params["optimizer.lr"]: trial.state.name for trial in study(shell, "digits").trials}
     assert states == {1e-7: "PRUNED", 0.003: "COMPLETE", 0.01: "COMPLETE"}
     eventually(lambda: not processes_in(shell.folder), "the last process to end")
 
 
 def test_each_is_one_run_with_each_epoch_once(swept: tuple[Shell, str]) -> None:
     shell, _ = swept
-    for trial, run in zip(trials(shell, "digits"), by_trial(shell), strict=True):
+    for trial, run in zip(study(shell, "digits").trials, by_trial(shell), strict=True):
         pruned = trial.state.name == "PRUNED"
         assert run.info.status == ("KILLED" if pruned else "FINISHED")
         assert run.data.tags["device"] == "cpu x2 (1 threads)"
@@ -138,7 +133,7 @@ def test_each_is_one_run_with_each_epoch_once(swept: tuple[Shell, str]) -> None:
 
 def test_the_other_process_of_a_pruned_trial_ends_without_a_word(swept: tuple[Shell, str]) -> None:
     shell, _ = swept
-    [pruned] = [trial.number for trial in trials(shell, "digits") if trial.state.name == "PRUNED"]
+    [pruned] = [trial.number for trial in study(shell, "digits").trials if trial.state.name == "PRUNED"]
     [output] = shell.folder.glob(f"multirun/*/*/{pruned}/output.log")
     assert "Traceback" not in output.read_text()
 
@@ -165,7 +160,7 @@ def test_every_process_of_any_apps_trial_has_its_config_and_folder_and_ends_in_o
     code, out, err = end(shell.start(sys.executable, "app.py", "-m", *words, *pruner, **of_another_run))
     assert code == 0, err
     assert "repeat it:  python app.py --config-name other x=1" in out
-    found = trials(shell, "app")
+    found = study(shell, "app").trials
     assert {trial.params["x"]: trial.state.name for trial in found} == {1: "COMPLETE", 2: "COMPLETE", 3: "PRUNED"}
     for trial in found:
         [folder] = shell.folder.glob(f"multirun/*/*/{trial.number}")
@@ -186,7 +181,7 @@ def test_a_trial_with_one_process_killed_is_tried_again_from_its_last_checkpoint
     second_rank(shell).kill()
     code, _, err = end(process)
     assert code == 0, err
-    [trial] = trials(shell, "digits")
+    [trial] = study(shell, "digits").trials
     assert (trial.state.name, trial.user_attrs["besom.ends"]) == ("COMPLETE", ["killed"])
     [run] = by_trial(shell)
     assert len({step for step, _ in history(shell, run, "val/acc")}) == 60
@@ -201,5 +196,5 @@ def test_an_interrupted_sweep_ends_all_processes_of_its_trial(shell: Shell) -> N
     process.send_signal(signal.SIGINT)
     code, _, err = end(process)
     assert code == 130, err
-    assert [trial.state.name for trial in trials(shell, "digits")] == ["WAITING"]
+    assert [trial.state.name for trial in study(shell, "digits").trials] == ["WAITING"]
     eventually(lambda: not processes_in(shell.folder), "the last process to end")

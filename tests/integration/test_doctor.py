@@ -103,8 +103,7 @@ def test_a_process_that_a_sweep_has_left_is_found_and_ended(shell: Shell) -> Non
     """Of a worker whose supervisor and trial are gone; stopped, it cannot end by itself."""
     sweep = Sweep(shell, "+how=until told", "hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=1")
     trial = sweep.wait_for_attempt(0)
-    [worker] = sweep.workers()
-    worker.suspend()
+    worker = sweep.suspend_worker()
     for pid in (sweep.process.pid, trial):
         os.kill(pid, signal.SIGKILL)
     sweep.process.communicate()

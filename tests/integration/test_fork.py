@@ -5,11 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import optuna
 import pytest
 from doors import Shell
 
-from sweeps import UNRECORDED
+from sweeps import UNRECORDED, study
 
 pytestmark = pytest.mark.usefixtures("stocked")
 
@@ -30,10 +29,6 @@ if __name__ == "__main__":
 def sweep(shell: Shell, *words: str) -> subprocess.CompletedProcess[str]:
     shell.write("app.py", APP)
     return shell.run(sys.executable, "app.py", "-m", "hydra/sweeper=besom", "hydra.sweeper.n_jobs=1", *words)
-
-
-def study(shell: Shell, name: str) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{shell.folder / 'optuna.db'}")
 
 
 def test_a_changed_space_is_refused_with_the_difference_and_the_way_out(shell: Shell) -> None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
 import pytest
 from doors import BESOM, Shell
+
+from sweeps import study
 
 pytestmark = pytest.mark.usefixtures("stocked")
 
@@ -76,9 +77,8 @@ def shell(tmp_path: Path, packages: Path) -> Shell:
     return shell
 
 
-def states(shell: Shell, study: str) -> list[str]:
-    trials = optuna.load_study(study_name=study, storage=f"sqlite:///{shell.folder / 'optuna.db'}").trials
-    return [trial.state.name for trial in trials]
+def states(shell: Shell, name: str) -> list[str]:
+    return [trial.state.name for trial in study(shell, name).trials]
 
 
 def run(shell: Shell, *words: str) -> tuple[int, str, str]:

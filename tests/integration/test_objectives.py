@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import optuna
 import pytest
 from doors import Shell, eventually
 
-from sweeps import UNRECORDED
+from sweeps import UNRECORDED, study
 
 pytestmark = pytest.mark.usefixtures("stocked")
 
@@ -48,10 +47,6 @@ BINH_AND_KORN = ("+x=interval(0,5)", "+y=interval(0,3)", "hydra.sweeper.directio
 def sweep(shell: Shell, *words: str) -> subprocess.CompletedProcess[str]:
     shell.write("app.py", APP)
     return shell.run(sys.executable, "app.py", "-m", "hydra/sweeper=besom", *words)
-
-
-def study(shell: Shell) -> optuna.Study:
-    return optuna.load_study(study_name="app", storage=f"sqlite:///{shell.folder / 'optuna.db'}")
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsgaii", "random"])

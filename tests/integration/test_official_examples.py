@@ -9,7 +9,7 @@ import optuna
 import pytest
 from doors import Shell
 
-from sweeps import UNRECORDED
+from sweeps import UNRECORDED, study
 
 SPHERE = """
 import hydra
@@ -74,7 +74,7 @@ def sphere(shell: Shell, config: str, *words: str) -> subprocess.CompletedProces
 
 
 def trials(shell: Shell) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name="sphere", storage=f"sqlite:///{shell.folder / 'optuna.db'}").trials
+    return study(shell, "sphere").trials
 
 
 def test_sphere(shell: Shell) -> None:

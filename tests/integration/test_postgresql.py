@@ -86,7 +86,7 @@ def test_a_password_in_the_environment_reaches_the_workers_and_is_written_nowher
     without = storage.replace(f":{quote(PASSWORD, safe='')}@", "@")
     code, said = Sweep(shell, on(without), "hydra.sweeper.n_trials=1", PGPASSWORD=PASSWORD).end()
     assert code == 0, said
-    assert len(study(shell, storage).trials) == 1
+    assert len(study(shell, storage=storage).trials) == 1
     for path in shell.folder.rglob("*"):
         assert not path.is_file() or not says_password(path.read_bytes().decode(errors="replace")), path
 
@@ -97,7 +97,7 @@ def test_a_killed_trial_is_tried_again_as_the_same_trial(shell: Shell, storage: 
     code, said = sweep.end()
     assert code == 0, said
     assert_whole(shell, 1, storage)
-    assert study(shell, storage).trials[0].user_attrs["besom.ends"] == ["killed"]
+    assert study(shell, storage=storage).trials[0].user_attrs["besom.ends"] == ["killed"]
 
 
 def test_a_killed_workers_trial_is_finished_by_another(shell: Shell, storage: str) -> None:
@@ -111,7 +111,8 @@ def test_a_killed_workers_trial_is_finished_by_another(shell: Shell, storage: st
     code, said = sweep.end()
     assert code == 0, said
     assert_whole(shell, 2, storage)
-    assert sorted(trial.user_attrs["besom.ends"] for trial in study(shell, storage).trials) == [["killed"], ["lost"]]
+    ends = [trial.user_attrs["besom.ends"] for trial in study(shell, storage=storage).trials]
+    assert sorted(ends) == [["killed"], ["lost"]]
 
 
 def test_of_two_supervisors_at_once_the_second_is_told_of_the_first(shell: Shell, storage: str) -> None:
@@ -154,7 +155,7 @@ def test_a_server_restarted_in_the_midst_of_claims_and_ends_loses_and_doubles_no
     assert code == 0, said
     assert "anew" not in said
     assert_whole(shell, 24, storage, recorded=False)
-    assert {trial.state.name for trial in study(shell, storage).trials} == {"COMPLETE"}
+    assert {trial.state.name for trial in study(shell, storage=storage).trials} == {"COMPLETE"}
     assert [len(sweep.trial_pids(number)) for number in range(24)] == [1] * 24
 
 
@@ -190,7 +191,7 @@ def test_a_server_that_is_away_for_longer_than_a_lease_costs_no_trial_a_retry(
     code, said = sweep.end()
     assert code == 0, said
     assert_whole(shell, 2, storage, recorded=False)
-    assert [trial.user_attrs["besom.ends"] for trial in study(shell, storage).trials] == [["interrupted"]] * 2
+    assert [trial.user_attrs["besom.ends"] for trial in study(shell, storage=storage).trials] == [["interrupted"]] * 2
 
 
 TRIALS, WORKERS = 100, 4
@@ -230,7 +231,7 @@ def test_workers_cut_off_at_any_moment_end_each_trial_once(
     ended.close()
     assert [worker.exitcode for worker in workers] == [0] * WORKERS
     assert sorted(numbers) == list(range(TRIALS))
-    trials = study(shell, storage).trials
+    trials = study(shell, storage=storage).trials
     assert [(trial.number, trial.value) for trial in trials] == [(number, number) for number in range(TRIALS)]
     assert all(ENDS not in trial.user_attrs for trial in trials)
 

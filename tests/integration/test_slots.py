@@ -6,9 +6,8 @@ import subprocess
 import sys
 
 from doors import Shell
-from optuna import load_study
 
-from sweeps import UNRECORDED
+from sweeps import UNRECORDED, study
 
 APP = """
 import os
@@ -104,8 +103,7 @@ def test_a_debugger_stops_in_a_trial_of_isolation_none(shell: Shell) -> None:
     out, _ = process.communicate("p 'x is', cfg.x\ncontinue\n")
     assert process.returncode == 0
     assert "('x is', 2)" in out
-    study = load_study(study_name="app", storage=f"sqlite:///{shell.folder / 'optuna.db'}")
-    assert [trial.value for trial in study.trials] == [2.0]
+    assert [trial.value for trial in study(shell).trials] == [2.0]
 
 
 def test_ctrl_c_in_a_trial_of_isolation_none_gives_it_back_and_ends_its_run(shell: Shell) -> None:
@@ -119,8 +117,7 @@ def test_ctrl_c_in_a_trial_of_isolation_none_gives_it_back_and_ends_its_run(shel
     done = shell.run(*words)
     assert done.returncode == 130
     assert "MLflow is away" not in done.stdout + done.stderr
-    study = load_study(study_name="app", storage=f"sqlite:///{shell.folder / 'optuna.db'}")
-    assert [trial.state.name for trial in study.trials] == ["WAITING"]
+    assert [trial.state.name for trial in study(shell).trials] == ["WAITING"]
     (run,) = (run for run in shell.runs() if "besom.trial" in run.data.tags)
     assert (run.info.status, run.data.tags["besom.outcome"]) == ("KILLED", "requeued")
 
@@ -143,8 +140,7 @@ def test_a_trial_of_isolation_none_can_be_pruned_and_fail(shell: Shell) -> None:
         ),
     )
     assert done.returncode == 0, done.stderr
-    study = load_study(study_name="app", storage=f"sqlite:///{shell.folder / 'optuna.db'}")
-    assert {trial.params["+x"]: trial.state.name for trial in study.trials} == {
+    assert {trial.params["+x"]: trial.state.name for trial in study(shell).trials} == {
         0: "COMPLETE",
         1: "FAIL",
         2: "COMPLETE",

@@ -17,6 +17,8 @@ import pytest
 from doors import BESOM, Shell, eventually
 from mlflow.entities import Run
 
+from sweeps import study
+
 SMALL = ("trainer.max_epochs=2", "model.width=8", "hydra.sweeper.n_trials=3")
 
 APP = """
@@ -55,10 +57,6 @@ def main(cfg):
 if __name__ == "__main__":
     main()
 """
-
-
-def trials(shell: Shell, study: str) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=study, storage=f"sqlite:///{shell.folder / 'optuna.db'}").trials
 
 
 def split(runs: list[Run]) -> tuple[Run, list[Run]]:
@@ -111,7 +109,7 @@ def test_the_best_trial_reads_digits(swept: tuple[Shell, str]) -> None:
 def test_mlflow_and_optuna_agree_on_every_trial(swept: tuple[Shell, str]) -> None:
     shell, _ = swept
     _, children = split(shell.runs())
-    for trial, run in zip(trials(shell, "digits"), children, strict=True):
+    for trial, run in zip(study(shell, "digits").trials, children, strict=True):
         assert trial.state == optuna.trial.TrialState.COMPLETE
         assert run.data.metrics["objective"] == trial.value
         assert {key: run.data.params[key] for key in trial.params} == {key: str(v) for key, v in trial.params.items()}
@@ -238,13 +236,13 @@ def test_an_interrupted_sweep_gives_its_trials_back_and_the_same_command_goes_on
     assert "Traceback" not in err
     assert "go back to the queue" in out
     eventually(lambda: no_process_of(shell), "the last process to end")
-    states = [trial.state.name for trial in trials(shell, "digits")]
+    states = [trial.state.name for trial in study(shell, "digits").trials]
     assert "WAITING" in states
     assert set(states) <= {"WAITING", "COMPLETE"}
     assert "RUNNING" not in [run.info.status for run in shell.runs()]
     done = shell.run(*words)
     assert done.returncode == 0, done.stderr
-    assert [trial.state.name for trial in trials(shell, "digits")] == ["COMPLETE"] * 4
+    assert [trial.state.name for trial in study(shell, "digits").trials] == ["COMPLETE"] * 4
     _, children = split(shell.runs())
     assert [run.info.status for run in children] == ["FINISHED"] * 4
 
@@ -289,7 +287,7 @@ trainer: {max_epochs: 1}
 def test_any_hydra_app_is_swept_unchanged(shell: Shell) -> None:
     done = app(shell, "x=interval(-5,5)", "y=choice(0.0,1.0)", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=2")
     assert done.returncode == 0, done.stderr
-    found = trials(shell, "app")
+    found = study(shell).trials
     assert len(found) == 6
     for trial in found:
         assert trial.value == pytest.approx(trial.params["x"] ** 2 + trial.params["y"] ** 2)
@@ -305,7 +303,7 @@ def test_what_a_trial_does_to_its_process_touches_no_other(shell: Shell) -> None
     patient = "hydra.sweeper.max_failure_rate=null"
     done = app(shell, ends, "hydra.sweeper.n_trials=30", "hydra.sweeper.sampler.seed=1", patient)
     assert done.returncode == 0, done.stderr
-    found = trials(shell, "app")
+    found = study(shell).trials
     assert len(found) == 30
     assert {trial.params["ends"] for trial in found} == {
         "well",
@@ -344,7 +342,7 @@ def test_a_pruned_trial_is_killed_in_mlflow_and_said_to_be_pruned(shell: Shell) 
         shell, "x=range(50)", "hydra/sweeper/pruner=median", "hydra.sweeper.n_trials=15", "hydra.sweeper.sampler.seed=0"
     )
     assert done.returncode == 0, done.stderr
-    found = trials(shell, "app")
+    found = study(shell).trials
     pruned = [trial.number for trial in found if trial.state == optuna.trial.TrialState.PRUNED]
     assert pruned
     _, children = split(shell.runs())

@@ -26,6 +26,8 @@ from besom.secrecy import masked, reveal
 PATIENCE_S = 300.0  # a server that is away for longer is given up
 PAUSE_S = 2.0  # between two tries, at most
 DRIVERS = ("psycopg", "psycopg2")
+# a file that another process is writing is waited for as long: a busy disk takes more than the driver's 5 s
+FILE_ENGINE = {"connect_args": {"timeout": 60.0}}
 
 # of libpq: a server that is not there, or no longer, is noticed in time
 CONNECT_ARGS = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
@@ -81,7 +83,7 @@ def is_used(url: str) -> bool:
             return False
         if not path:
             _refuse_other_servers(url)
-        engine = create_engine(url, **({} if path else _engine_kwargs(url)))
+        engine = create_engine(url, **(FILE_ENGINE if path else _engine_kwargs(url)))
         try:
             with engine.connect() as connection:
                 _refuse_strangers(connection)
@@ -256,11 +258,11 @@ class _Stranger(Exception):  # noqa: N818 - who is met
 
 def _open_file(url: str) -> RDBStorage:
     with sqlite_lock(url):  # two processes that make one fresh file's tables destroy each other's
-        engine = create_engine(url)
+        engine = create_engine(url, **FILE_ENGINE)
         with engine.connect() as connection:
             _refuse_strangers(connection)
         engine.dispose()
-        return _of_this_schema(url, lambda: RDBStorage(url))
+        return _of_this_schema(url, lambda: RDBStorage(url, FILE_ENGINE))
 
 
 def _open_server(url: str, patience: _Patience) -> ServerStorage:

@@ -22,7 +22,7 @@ from besom.hydra_versions import VERSION_BASE
 from besom.kept import write
 from besom.secrecy import environment_unread, hide, public, public_value
 from besom.settings import Settings
-from besom.tracking import RunLog, Scribe, Store
+from besom.tracking import Away, RunLog, Scribe, Store
 from besom.tracking.resend import own, recorder_of
 from besom.tracking.usage import sampled
 from besom.trial import in_sweep, preload
@@ -59,7 +59,10 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
     with Scribe() as scribe, recorder_of(log.path, about, store, is_new=True) as run:
 
         def begin() -> None:
-            _ = store.client  # a store that cannot be opened is refused before the first step
+            try:
+                _ = store.client  # a store that cannot be opened is refused before the first step
+            except Away as away:
+                print(f"besom: {away}\nthe run begins, and is recorded when MLflow is back", file=sys.stderr)
             log.begin(**about)
             scribe.take(run)
 

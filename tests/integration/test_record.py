@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from doors import BESOM, Shell, eventually
-from mlflow_servers import MlflowServer, Proxy
+from mlflow_servers import Fault, MlflowServer, Proxy
 
 from besom.tracking.log import read
 from sweeps import Sweep, assert_whole, study
@@ -137,6 +137,35 @@ def test_a_sweep_whose_end_mlflow_does_not_see_says_how_to_record_it(shell: Shel
     assert_recorded(shell, 2)
 
 
+@pytest.mark.parametrize("fault", ["refused", "late"])
+def test_a_study_begins_while_mlflow_is_away(shell: Shell, proxy: Proxy, fault: Fault) -> None:
+    proxy.fault = lambda method, path: fault
+    sweep = Sweep(shell, "+how=first until told", "hydra.sweeper.n_trials=3", recorded_at(proxy))
+    sweep.wait_for_attempt(0)
+    assert proxy.faults
+    proxy.fault = lambda method, path: "none"
+    proxy.release.set()
+    shell.write("go", "")
+    code, said = sweep.end()
+    assert code == 0, said
+    assert "what it finds is recorded when MLflow is back" in said
+    assert_recorded(shell, 3)
+
+
+def test_a_study_that_has_never_met_its_mlflow_is_recorded_later(shell: Shell, proxy: Proxy) -> None:
+    proxy.fault = lambda method, path: "refused"
+    code, said = Sweep(shell, "hydra.sweeper.n_trials=2", recorded_at(proxy)).end()
+    assert code == 0, said
+    assert shell.runs() == []
+    proxy.fault = lambda method, path: "none"
+    told = shell.run(BESOM, "doctor", "app")
+    assert told.returncode == 1
+    assert "the study has no run in MLflow" in told.stdout
+    done = shell.run(BESOM, "doctor", "app", "--mend")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_recorded(shell, 2)
+
+
 def test_a_study_goes_on_while_mlflow_is_away(shell: Shell, proxy: Proxy) -> None:
     assert Sweep(shell, "hydra.sweeper.n_trials=1", recorded_at(proxy)).end()[0] == 0
     proxy.fault = lambda method, path: "refused"
@@ -169,6 +198,18 @@ def test_a_run_whose_end_mlflow_did_not_see_is_recorded_later(shell: Shell, prox
         history = shell.client.get_metric_history(run.info.run_id, "val/acc")
         assert [point.step for point in history] == [0, 1]
         assert run.data.metrics["objective"] == max(point.value for point in history)
+
+
+def test_a_run_begins_while_mlflow_is_away(shell: Shell, proxy: Proxy) -> None:
+    proxy.fault = lambda method, path: "refused"
+    done = shell.besom(*TRAIN, f"tracking.uri={proxy.uri}")
+    assert done.returncode == 0, done.stderr
+    assert "is recorded when MLflow is back" in done.stderr
+    proxy.fault = lambda method, path: "none"
+    (folder,) = shell.folder.glob("outputs/*/*")
+    assert shell.besom("doctor", str(folder)).returncode == 0
+    (run,) = shell.runs()
+    assert run.info.status == "FINISHED"
 
 
 def test_a_killed_run_is_recorded_as_failed(shell: Shell, server: MlflowServer) -> None:

@@ -18,7 +18,7 @@ from besom.sweep.catalogue import studies
 from besom.sweep.lease import Watch
 from besom.sweep.page import Page
 from besom.sweep.record import Fault, faults
-from besom.sweep.study import N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
+from besom.sweep.study import EXPERIMENT, N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
 from besom.tracking import Store
 from besom.tracking.recorder import Status
 
@@ -68,13 +68,18 @@ def _findings(study: Study, tracking_uri: str | None) -> Iterator[Fault]:
     _refuse_while_somebody_works(study)
     yield from _of_the_study(study)
     yield from _processes(study)
-    uri, parent = tracking_uri or study.recall(TRACKING), study.recall(PARENT_RUN)
-    if uri and parent:
-        store = Store(uri, "")
-        yield from faults(study, store, parent, thorough=True)
-        if store.client.get_run(parent).info.status == "RUNNING":
-            ended: Status = "KILLED" if study.owed(study.recall(N_TRIALS) or 0) else "FINISHED"
-            yield Fault("the study's run is RUNNING", partial(Page(study, store, parent).close, ended))
+    uri = tracking_uri or study.recall(TRACKING)
+    if not uri:
+        return
+    store = Store(uri, study.recall(EXPERIMENT) or "")
+    page = Page(study, store)
+    if not (parent := study.recall(PARENT_RUN)):
+        yield Fault("the study has no run in MLflow", page.begin)
+        return
+    yield from faults(study, store, parent, thorough=True)
+    if store.client.get_run(parent).info.status == "RUNNING":
+        ended: Status = "KILLED" if study.owed(study.recall(N_TRIALS) or 0) else "FINISHED"
+        yield Fault("the study's run is RUNNING", partial(page.close, ended))
 
 
 def _refuse_while_somebody_works(study: Study) -> None:

@@ -35,7 +35,7 @@ class Record:
     """Where a worker's trials are recorded."""
 
     store: Store
-    parent: str  # the study's run
+    parent: Callable[[], str]  # the study's run; raises RunError while there is none
     scribe: Scribe = field(default_factory=Scribe)
 
 

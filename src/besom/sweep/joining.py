@@ -25,7 +25,7 @@ from besom.sweep.command import Command
 from besom.sweep.launch import LaunchThread, ask_to_leave, kill_all, launch, make_launcher
 from besom.sweep.plan import Plan, Sweep
 from besom.sweep.storage import open_storage
-from besom.sweep.study import COMMAND, DEADLINE, LOOK_S, N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study
+from besom.sweep.study import COMMAND, DEADLINE, LOOK_S, N_TRIALS, SWEPT, TRACKING, Study
 from besom.sweep.worker import Worker
 
 STORAGE = "BESOM_STORAGE"
@@ -85,12 +85,11 @@ def join(sweep: Sweep) -> None:
 
 def _as_swept(plan: Plan, study: Study) -> Plan:
     """With what the running sweep has said otherwise than its command: the sweep's store, budget and last moment."""
-    uri = study.recall(TRACKING) or plan.tracking_uri
     return replace(
         plan,
         n_trials=study.recall(N_TRIALS),
         deadline=study.recall(DEADLINE) or math.inf,
-        tracking_uri=uri if study.recall(PARENT_RUN) else None,
+        tracking_uri=study.recall(TRACKING),
     )
 
 

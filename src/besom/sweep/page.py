@@ -1,4 +1,7 @@
-"""The study's page: its run in MLflow, the parent of its trials' runs, brought up to date while the sweep goes on."""
+"""The study's page: its run in MLflow, the parent of its trials' runs, brought up to date while the sweep goes on.
+
+An MLflow that is away when a study begins makes nobody wait: the run is made as soon as it is back.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,29 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import yaml
 from optuna.trial import TrialState
 
-from besom.secrecy import masked, public_override
+from besom.secrecy import masked
 from besom.sweep import report
 from besom.sweep.findings import Findings
 from besom.sweep.note import note
-from besom.sweep.plan import Plan
 from besom.sweep.record import faults
-from besom.sweep.study import PARENT_RUN, Study
-from besom.tracking import Store, persistently
+from besom.sweep.study import FIXED, N_TRIALS, PARENT_RUN, PROGRAM, Study
+from besom.tracking import Away, Store, persistently
 from besom.tracking.facts import tags
 from besom.tracking.recorder import MAX_METRICS, Status
 from besom.tracking.store import as_key
 
 EVERY_S = 15.0  # between two versions of the page
+AGAIN_S = 2.0  # between two tries to make its run
+OPENING_S = 10.0  # for a server's answer before the first trial
 PATIENCE_S = 10.0  # for a version that is on its way
 SETTLED_S = 5.0  # after which no trial is heard of that ended earlier than another one known
 STATES = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -37,46 +41,55 @@ log = logging.getLogger(__name__)
 
 
 class Page:
-    """Of a study in a store; `run` is its id there."""
+    """Of a study in a store."""
 
-    def __init__(self, study: Study, store: Store, run: str) -> None:
+    def __init__(self, study: Study, store: Store) -> None:
         self._study = study
         self._store = store
-        self._run = run
+        self._run: str | None = study.recall(PARENT_RUN)
         self._ask = partial(persistently, where=f"tracking_uri={masked(store.uri)}")
         self._written = time.monotonic()
-        self._writing: threading.Thread | None = None
+        self._writing: Future[None] | None = None
 
-    @classmethod
-    def open(cls, study: Study, store: Store, plan: Plan) -> Self:
+    def open(self) -> None:
         """The study's run is made once, and the same in every session.
 
         Raises:
-            InputError: MLflow cannot be reached, and the study has no run yet.
+            Away: MLflow does not answer: `refresh` makes it.
+            InputError: MLflow has refused it.
         """
-        if run := study.recall(PARENT_RUN):
-            with suppress(Exception):  # MLflow is away: it need not be there yet
-                store.client.update_run(run, status="RUNNING")
-            return cls(study, store, str(run))
-        known_by = {"besom.study": study.name, "besom.folder": str(study.folder)}
-        more = {**tags(), **known_by, "mlflow.source.name": plan.program}
-        ask = partial(persistently, where=f"tracking_uri={masked(store.uri)}")
-        # an earlier try may have made it, and not heard so
-        run = ask(lambda: store.find(known_by) or store.create_run(study.name, more))
-        space = {"fixed": list(map(public_override, plan.space.fixed)), "space": plan.space.describe()}
-        ask(lambda: store.client.log_text(run, yaml.safe_dump(space), "space.yaml"))
-        ask(lambda: store.client.log_param(run, "n_trials", plan.n_trials))
-        study.remember(PARENT_RUN, run)
-        return cls(study, store, run)
+        self._writing = _in_a_thread(self._take_up)
+        if not wait([self._writing], OPENING_S if self._store.is_server else None).done:
+            raise Away(f"tracking_uri={masked(self._store.uri)}: MLflow has not answered for {OPENING_S:g} s")
+        self._writing.result()
+
+    def begin(self) -> str:
+        """Its run; made if there is none.
+
+        Raises:
+            Away: MLflow does not answer.
+            InputError: MLflow has refused it.
+        """
+        if self._run is None:
+            known_by = {"besom.study": self._study.name, "besom.folder": str(self._study.folder)}
+            more = {**tags(), **known_by, "mlflow.source.name": self._study.recall(PROGRAM) or ""}
+            # an earlier try may have made it, and not heard so
+            run = self._ask(lambda: self._store.find(known_by) or self._store.create_run(self._study.name, more))
+            space = yaml.safe_dump({"fixed": self._study.recall(FIXED), "space": self._study.space()})
+            self._ask(lambda: self._store.client.log_text(run, space, "space.yaml"))
+            self._ask(lambda: self._store.client.log_param(run, "n_trials", self._study.recall(N_TRIALS)))
+            self._study.remember(PARENT_RUN, run)
+            self._run = run
+        return self._run
 
     def refresh(self) -> None:
         """In a thread of its own, for which nothing waits: every `EVERY_S` at most, and one version at a time."""
-        if time.monotonic() - self._written < EVERY_S or (self._writing and self._writing.is_alive()):
+        pause_s = EVERY_S if self._run else AGAIN_S
+        if time.monotonic() - self._written < pause_s or (self._writing and not self._writing.done()):
             return
         self._written = time.monotonic()
         findings = Findings.of(self._study)
-        self._writing = threading.Thread(target=self._write, args=(findings,), name="besom-page", daemon=True)
-        self._writing.start()
+        self._writing = _in_a_thread(lambda: self._write(findings))
 
     def close(self, status: Status) -> None:
         """Write what the study has found, and end its run; runs that a dead worker has left open are ended too.
@@ -85,22 +98,45 @@ class Page:
             InputError: MLflow does not take it.
         """
         if self._writing:
-            self._writing.join(PATIENCE_S)  # an older version is not to come after the last
-        for fault in self._ask(lambda: list(faults(self._study, self._store, self._run))):
+            wait([self._writing], PATIENCE_S)  # an older version is not to come after the last
+        run = self.begin()
+        for fault in self._ask(lambda: list(faults(self._study, self._store, run))):
             if fault.mend:
                 self._ask(fault.mend)
         findings = Findings.of(self._study)
-        self._ask(lambda: write(findings, self._store, self._run))
+        self._ask(lambda: write(findings, self._store, run))
         with tempfile.TemporaryDirectory() as folder:
             for file in _files(findings, Path(folder)):
-                self._ask(partial(self._store.client.log_artifact, self._run, str(file)))
-        self._ask(lambda: self._store.client.set_terminated(self._run, status))
+                self._ask(partial(self._store.client.log_artifact, run, str(file)))
+        self._ask(lambda: self._store.client.set_terminated(run, status))
+
+    def _take_up(self) -> None:
+        if self._run is None:
+            self.begin()
+            return
+        with suppress(Exception):  # MLflow is away: its status is mended at the end
+            self._store.client.update_run(self._run, status="RUNNING")
 
     def _write(self, findings: Findings) -> None:
         try:
-            write(findings, self._store, self._run, time.time() - SETTLED_S)
+            write(findings, self._store, self.begin(), time.time() - SETTLED_S)
         except Exception as error:  # whatever MLflow, its store or the network raise: the next version says it too
             log.warning("the study's page could not be brought up to date: %s", masked(str(error)))
+
+
+def _in_a_thread(call: Callable[[], None]) -> Future[None]:
+    """A daemon: an MLflow that does not answer does not keep this process alive."""
+    future: Future[None] = Future()
+
+    def serve() -> None:
+        try:
+            call()
+            future.set_result(None)
+        except BaseException as error:  # it belongs to whoever asks for the result
+            future.set_exception(error)
+
+    threading.Thread(target=serve, name="besom-page", daemon=True).start()
+    return future
 
 
 def _files(findings: Findings, folder: Path) -> list[Path]:

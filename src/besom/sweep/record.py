@@ -80,7 +80,7 @@ def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, r
         name=str(trial.number),
         tags={"besom.study": study.name},
         known_by={TRIAL: str(trial.number)},
-        parent=parent,
+        parent=lambda: parent,
         run_id=run_id,
         is_new=False,
     )

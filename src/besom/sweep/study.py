@@ -41,8 +41,15 @@ FOLDER, PARENT_RUN, STOP, SPACE, SUPERVISOR = (
     "besom.space",
     "besom.supervisor",
 )
-# and of its last sweep: its budget, its last moment, where it was recorded, how it was started
-N_TRIALS, DEADLINE, TRACKING, COMMAND = "besom.n_trials", "besom.deadline", "besom.tracking_uri", "besom.command"
+# and of its last sweep: its budget, its last moment, where it was recorded, how it was started, what it does not search
+N_TRIALS, DEADLINE, TRACKING, EXPERIMENT, COMMAND, FIXED = (
+    "besom.n_trials",
+    "besom.deadline",
+    "besom.tracking_uri",
+    "besom.experiment",
+    "besom.command",
+    "besom.fixed",
+)
 # what it is to find out, in words; the app it sweeps, as a user would start it; how many trials at a time
 QUESTION, PROGRAM, SLOTS = "besom.question", "besom.program", "besom.slots"
 # user attributes of a trial

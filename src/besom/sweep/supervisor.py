@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
+from besom.secrecy import public_override
 from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
@@ -27,11 +28,24 @@ from besom.sweep.page import Page
 from besom.sweep.plan import Plan, Sweep
 from besom.sweep.proof import prove
 from besom.sweep.stopping import Judge
-from besom.sweep.study import DEADLINE, N_TRIALS, PROGRAM, QUESTION, REASON, SLOTS, SWEPT, TRACKING, Stop, Study
+from besom.sweep.study import (
+    DEADLINE,
+    EXPERIMENT,
+    FIXED,
+    N_TRIALS,
+    PROGRAM,
+    QUESTION,
+    REASON,
+    SLOTS,
+    SWEPT,
+    TRACKING,
+    Stop,
+    Study,
+)
 from besom.sweep.terminal import Progress, progress
 from besom.sweep.terminal.lines import summary
 from besom.sweep.worker import Asked, Worker
-from besom.tracking import Store
+from besom.tracking import Away, Store
 from besom.tracking.recorder import Status
 
 POLL_S = 0.5  # between two looks at the study while workers run
@@ -82,7 +96,11 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     study.remember(DEADLINE, None if plan.deadline == math.inf else plan.deadline)
     Command.mine().remember(study)
     study.remember(TRACKING, plan.tracking_uri)
-    page = Page.open(study, store, plan) if store else None
+    study.remember(EXPERIMENT, plan.experiment)
+    study.remember(FIXED, list(map(public_override, plan.space.fixed)))
+    page = Page(study, store) if store else None
+    if page:
+        _open(page)
     ended: Status = "FAILED"
     try:
         study.reap(watch, plan.max_retries)  # what a killed session on this machine has left
@@ -100,6 +118,13 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     finally:
         if page:
             _close(page, ended, study.name)
+
+
+def _open(page: Page) -> None:
+    try:
+        page.open()
+    except Away as away:
+        print(f"{away}\nthe sweep begins; what it finds is recorded when MLflow is back", flush=True)
 
 
 def _close(page: Page, ended: Status, study: str) -> None:

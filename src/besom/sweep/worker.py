@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna.samplers import BaseSampler
 
+from besom.errors import RunError
 from besom.sweep.attempt import TO_WORKER, warm_up
 from besom.sweep.hold import Hold, Record
 from besom.sweep.job import App
@@ -94,8 +95,15 @@ class Worker:
 
 
 def _record(plan: Plan, study: Study) -> Record | None:
-    parent = study.recall(PARENT_RUN)
-    return Record(Store(plan.tracking_uri, plan.experiment), parent) if plan.tracking_uri and parent else None
+    if plan.tracking_uri is None:
+        return None
+
+    def parent() -> str:
+        if run := study.recall(PARENT_RUN):
+            return str(run)
+        raise RunError("MLflow was away when the sweep began, and the study has no run in it yet")
+
+    return Record(Store(plan.tracking_uri, plan.experiment), parent)
 
 
 def _watch_supervisor(study: Study, watch: Watch) -> Callable[[], bool]:

@@ -53,7 +53,7 @@ class Recorder:
         *,
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
-        parent: str | None = None,
+        parent: Callable[[], str] | None = None,
         run_id: str | None = None,
         known_by: Mapping[str, str] | None = None,
         is_new: bool = True,
@@ -61,6 +61,7 @@ class Recorder:
     ) -> None:
         """`known_by`: tags that no other run (under `parent`) has. `is_new`: no earlier attempt can have made it.
 
+        `parent` is asked for when the run is to be made: what it raises is a reason to try again later.
         `counts` is asked about the run once it is there: False, where another was made that is to be kept.
         """
         self.run_id = run_id  # given: the run of an earlier attempt, taken up again
@@ -118,12 +119,13 @@ class Recorder:
     def _make(self) -> bool:
         """False: another run counts. This one is left to whoever looks over the study: it may have been taken up."""
         client = self._store.client
+        parent = self._parent() if self._parent and self.run_id is None else None
         if self.run_id is None and self._may_be_there:
-            self.run_id = self._store.find(self._identity, self._parent)
+            self.run_id = self._store.find(self._identity, parent)
             self._taken_up = self.run_id is not None
         if self.run_id is None:
             self._may_be_there = True  # from here on, even if the answer is lost
-            self.run_id = self._store.create_run(self._name, {**facts.tags(), **self._tags}, self._parent)
+            self.run_id = self._store.create_run(self._name, {**facts.tags(), **self._tags}, parent)
         if not self._counts(self.run_id):
             return False
         if self._taken_up:

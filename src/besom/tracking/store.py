@@ -47,11 +47,16 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 T = TypeVar("T")
 
 
+class Away(InputError):  # noqa: N818 - who is
+    """A server of MLflow's that is there, and does not do now what it may do later."""
+
+
 def persistently(ask: Callable[[], T], where: str) -> T:
     """Ask again what MLflow did not answer; what is asked must add nothing when it is done twice.
 
     Raises:
-        InputError: MLflow does not answer.
+        Away: MLflow does not answer.
+        InputError: it has refused.
     """
     for pause_s in (*PAUSES_S, None):
         try:
@@ -60,9 +65,16 @@ def persistently(ask: Callable[[], T], where: str) -> T:
             raise
         except Exception as error:  # whatever MLflow, its store or the network raise
             if pause_s is None:
-                raise InputError(f"{where}: MLflow does not take it: {_first_line(error)}") from error
+                kind = InputError if _is_refusal(error) else Away
+                raise kind(f"{where}: MLflow does not take it: {_first_line(error)}") from error
             time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
+
+
+def _is_refusal(error: Exception) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.get_http_status_code() < 500  # type: ignore[no-untyped-call]
 
 
 @dataclass
@@ -72,12 +84,18 @@ class Store:
     uri: str
     experiment: str
 
+    @property
+    def is_server(self) -> bool:
+        """MLflow's own, which may be away; a database says at once what is wrong."""
+        return urlsplit(self.uri).scheme in SERVERS
+
     @cached_property
     def client(self) -> MlflowClient:
         """Connect.
 
         Raises:
-            InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody answers there.
+            Away: a server does not answer as it should.
+            InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody is there.
 
         """
         uri = reveal(self.uri)
@@ -85,7 +103,7 @@ class Store:
         try:
             with sqlite_lock(self.uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
                 client = _mlflow_client(uri)
-                if urlsplit(self.uri).scheme in SERVERS:  # it may be busy; a database says at once what is wrong
+                if self.is_server:
                     persistently(lambda: client.search_experiments(max_results=1), f"tracking.uri={masked(self.uri)}")
                 else:
                     client.search_experiments(max_results=1)

@@ -19,6 +19,11 @@ from terminal import Terminal
 
 HERE = Path(__file__).parent
 TRIALS = 8  # of the sweep, when its terminal is looked at
+COLOURS = {"default": "#e6e6e6", "green": "#7fc98b", "red": "#e2727a", "brown": "#dcb767", "blue": "#7aa7e0"} | {
+    "cyan": "#6cc3c9",
+    "magenta": "#c58fd6",
+    "brightblack": "#7b8290",
+}  # of a terminal, as pyte names them
 PAGE = """<body style="margin:0;background:#1b1e24"><pre style="margin:0;padding:18px 22px;color:#e6e6e6;
 font:15px/1.35 'DejaVu Sans Mono',monospace;display:inline-block">{}</pre></body>"""
 
@@ -38,11 +43,17 @@ def live(sweep: Terminal, browser: Browser, shell: Shell) -> None:
         slots = [line for line in lines if re.match(r"[01] +\d+ +\d+ ", line)]  # with an epoch
         return f"{TRIALS}/20" in "\n".join(lines) and len(slots) == 2
 
-    screen = sweep.until(at_work, f"both slots at work after trial {TRIALS}")
-    shell.write("live.html", PAGE.format(html.escape("\n".join(screen))))
+    sweep.until(at_work, f"both slots at work after trial {TRIALS}")
+    shell.write("live.html", PAGE.format("\n".join("".join(map(_span, line)) for line in sweep.looks)))
     browser.driver.set_window_size(1130, 620)
     browser.open(f"file://{shell.folder}/live.html")
     browser.keep("live")
+
+
+def _span(look: tuple[str, str, bool]) -> str:
+    text, colour, bold = look
+    style = f"color:{COLOURS.get(colour, colour)}" + (";font-weight:bold" if bold else "")
+    return f'<span style="{style}">{html.escape(text)}</span>'
 
 
 def study(shell: Shell, browser: Browser) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 
 import pyte
@@ -42,6 +43,16 @@ class Terminal:
     def screen(self) -> list[str]:
         """Its lines, without the empty ones at the end."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip().splitlines()
+
+    @property
+    def looks(self) -> list[list[tuple[str, str, bool]]]:
+        """The same lines as runs of characters that look alike: a text, its colour, whether it is bold."""
+        buffer, columns = self._screen.buffer, range(self._screen.columns)
+        found = []
+        for line, _ in enumerate(self.screen):
+            alike = groupby((buffer[line][column] for column in columns), lambda char: (char.fg, char.bold))
+            found.append([("".join(char.data for char in chars), *look) for look, chars in alike])
+        return found
 
     def until(self, look: Callable[[list[str]], object], what: str) -> list[str]:
         """The first screen that is so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -57,27 +58,42 @@ def test_bash_is_offered_verbs_sweeps_and_overrides(shell: Shell) -> None:
     assert dict(zip(OFFERED, offered, strict=True)) == OFFERED
 
 
-def test_a_tab_completes_the_word_in_a_terminal(shell: Shell) -> None:
+def installed(name: str) -> str:
+    if shutil.which(name) is None:
+        pytest.skip(f"no {name} here")
+    return name
+
+
+@pytest.mark.parametrize("words", [("bash", "--norc", "--noprofile", "-i"), ("zsh", "-f", "-i")])
+def test_a_tab_completes_the_word_in_a_terminal(shell: Shell, words: tuple[str, ...]) -> None:
+    name = installed(words[0])
     ours, theirs = pty.openpty()
-    bash = subprocess.Popen(
-        ["bash", "--norc", "--noprofile", "-i"],
+    asked = subprocess.Popen(
+        words,
         cwd=shell.folder,
-        env={**shell.env, "TERM": "dumb", "PS1": "", "INPUTRC": "/dev/null", "HISTFILE": ""},
+        env={**shell.env, "TERM": "dumb", "PS1": "", "INPUTRC": "/dev/null", "HISTFILE": "", "HOME": str(shell.folder)},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
     )
     os.close(theirs)
-    os.write(ours, b'eval "$(besom completion bash)"\n')
+    emacs = "" if name == "bash" else "bindkey -e; "
+    os.write(ours, f'{emacs}eval "$(besom completion {name})"\n'.encode())
     # and then, with Ctrl-A, to the line's beginning: it is not run, but shown
-    os.write(ours, b"besom train optimizer=adamw optimizer.weig\t0.1 model.activ\tgelu]\x01echo [\nexit\n")
+    os.write(ours, b"besom train optimizer=adamw optimizer.weig\t0.1 model.activ\tgelu]'\x01echo '[\nexit\n")
     shown = b""
     while True:
         try:
             shown += os.read(ours, 4096)
-        except OSError:  # bash has left
+        except OSError:  # the shell has left
             break
     os.close(ours)
-    bash.wait()
+    asked.wait()
     assert "[besom train optimizer=adamw optimizer.weight_decay=0.1 model.activation=gelu]" in shown.decode()
+
+
+def test_fish_is_offered_what_bash_is(shell: Shell) -> None:
+    asked = 'besom completion fish | source; complete -C "besom train optimizer=ad"'
+    done = shell.run(installed("fish"), "--no-config", "-c", asked)
+    assert done.stdout.split() == ["optimizer=adagrad", "optimizer=adam", "optimizer=adamw"]

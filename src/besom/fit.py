@@ -24,7 +24,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from besom.callbacks import Begin, Objective
-from besom.data import ImageData, Images
+from besom.data import ImageData, Images, Originals, Parts, augmentation, decoded
 from besom.errors import InputError, near
 from besom.hydra_versions import expect_any_target
 from besom.model import Classifier
@@ -82,14 +82,17 @@ def _earlier_attempt(folder: Path) -> Path | None:
 
 
 def build_data(settings: Settings) -> ImageData:
-    images = _build(settings.data.source, "data.source")
+    data = settings.data
+    found = _build(data.source, "data.source")
+    images = decoded(found) if isinstance(found, Originals) else found
     if not isinstance(images, Images):
         raise InputError(
-            f"data.source._target_={settings.data.source.target} returned {type(images).__name__}: "
-            "a source returns besom.data.Images"
+            f"data.source._target_={data.source.target} returned {type(images).__name__}: "
+            "a source returns besom.data.Images, or Originals"
         )
-    data = settings.data
-    return ImageData(images, data.batch_size, data.val_split, data.test_split, settings.seed)
+    parts = Parts.of(images, data.val_split, data.test_split, settings.seed)
+    more = [_build(step, f"data.augment.more[{number}]") for number, step in enumerate(data.augment.more)]
+    return ImageData(images, parts, data.batch_size, settings.seed, [*augmentation(data.augment), *more])
 
 
 def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
@@ -210,12 +213,12 @@ def _write_down(trainer: pl.Trainer, data: ImageData, module: pl.LightningModule
     log.params({"parameters": sum(weights.numel() for weights in module.parameters())})
     log.dataset(
         name=whole.name,
-        digest=whole.digest(),
+        digest=whole.digest,
         origin=whole.origin,
         schema=json.dumps(
             {"images": ["uint8", [-1, *data.input_shape]], "labels": ["int64", [-1]], "classes": list(whole.classes)}
         ),
-        profile=json.dumps({"num_rows": len(whole.labels), **{name: len(rows) for name, rows in data.rows.items()}}),
+        profile=json.dumps({"num_rows": len(whole.labels), **data.parts.sizes}),
     )
 
 

@@ -61,6 +61,7 @@ Count = Annotated[int, Field(ge=1)]
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 Activation = Annotated[str, AfterValidator(_activation)]
 Folder = Annotated[str, AfterValidator(_folder)]
+Size = Annotated[list[Count], Field(min_length=2, max_length=2)]  # height, width
 Devices = Annotated[Any, AfterValidator(_devices)]
 
 
@@ -95,8 +96,46 @@ class Digits(Target):
 class ImageFolder(Target):
     target: Literal["besom.data.image_folder"] = Field(alias="_target_")
     folder: Folder
-    size: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    size: Size
     channels: Literal[1, 3]
+
+
+class Fake(Target):
+    target: Literal["besom.data.fake"] = Field(alias="_target_")
+    n: Count
+    size: Size
+    channels: Count
+    classes: Annotated[int, Field(ge=2)]
+    seed: int
+
+
+class Vision(Target):
+    target: Literal["besom.data.vision"] = Field(alias="_target_")
+    dataset: Literal["MNIST", "FashionMNIST", "KMNIST", "EMNIST", "CIFAR10", "CIFAR100", "SVHN"]
+    root: str
+    download: bool
+    split: Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"] | None = None
+
+    @model_validator(mode="after")
+    def _has_a_split_if_it_needs_one(self) -> Vision:
+        if (self.dataset == "EMNIST") != bool(self.split):
+            raise ValueError("split: EMNIST needs one, as data=emnist has it; the other datasets have none")
+        return self
+
+
+class Augment(Section):
+    """Of the pictures to train on, by the names of torchvision's v2."""
+
+    flip: Annotated[float, Field(ge=0, le=1)]
+    crop: Annotated[int, Field(ge=0)]
+    degrees: Annotated[float, Field(ge=0, le=180)]
+    translate: Fraction
+    scale: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+    cutout: Annotated[int, Field(ge=0)]
+    brightness: NonNegative
+    contrast: NonNegative
+    saturation: NonNegative
+    more: list[Custom]
 
 
 # ── model ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -258,14 +297,15 @@ def _targets(section: type[Target]) -> tuple[str, ...]:
 
 
 class Data(Section):
-    source: Annotated[Target, OneOf(Digits, ImageFolder)]
+    source: Annotated[Target, OneOf(Digits, ImageFolder, Fake, Vision)]
+    augment: Augment
     batch_size: Count
     val_split: Annotated[float, Field(gt=0, lt=1)]
-    test_split: Annotated[float, Field(gt=0, lt=1)]
+    test_split: Annotated[float, Field(gt=0, lt=1)] | None
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> Data:
-        if self.val_split + self.test_split >= 1:
+        if self.val_split + (self.test_split or 0) >= 1:
             raise ValueError(
                 f"val_split={self.val_split} and test_split={self.test_split} leave nothing to train on: "
                 "together they must stay below 1"

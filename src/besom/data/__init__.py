@@ -1,6 +1,24 @@
-"""From files to batches: sources, splits, the DataModule."""
+"""From files to batches: sources, the cache they are decoded into, splits, the DataModule."""
 
-from besom.data.module import ImageData
-from besom.data.sources import Images, digits, image_folder
+from besom.data.augment import augmentation
+from besom.data.cache import decoded
+from besom.data.images import Chunk, Images, Originals
+from besom.data.module import Batches, ImageData
+from besom.data.parts import Parts
+from besom.data.sources import digits, fake, image_folder
+from besom.data.vision import vision
 
-__all__ = ["ImageData", "Images", "digits", "image_folder"]
+__all__ = [
+    "Batches",
+    "Chunk",
+    "ImageData",
+    "Images",
+    "Originals",
+    "Parts",
+    "augmentation",
+    "decoded",
+    "digits",
+    "fake",
+    "image_folder",
+    "vision",
+]

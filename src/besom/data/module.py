@@ -1,94 +1,116 @@
-"""The DataModule: a seeded, shuffled, stratified split; batches taken by index as whole tensors."""
+"""The DataModule: batches taken by index as whole tensors, normalised and augmented on the device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
 import pytorch_lightning as pl
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from besom.data.sources import Images
-from besom.errors import InputError
+from besom.data.images import Images
+from besom.data.parts import Parts
 
 Batch = tuple[Tensor, Tensor]
+SHARE = 0.25  # of a GPU's free memory that a part's pictures may take
 
 
-class Split(Dataset[Batch]):
-    """One part of the images. A batch is one indexing operation, not a loop over samples."""
+@dataclass
+class Batches:
+    """Of the `rows` of a set, those that are this process's share; each batch is one indexing operation.
 
-    def __init__(self, whole: Images, rows: Tensor) -> None:
-        self.images = whole.images[rows]
-        self.labels = whole.labels[rows]
+    `order` gives the rows of an epoch anew, for training; None: as they are.
+    """
+
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
+    size: int
+    rank: int = 0
+    processes: int = 1
+    order: Callable[[int], Tensor] | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self._sizes())
 
-    def __getitem__(self, row: int) -> Batch:
-        return self.images[row], self.labels[row]
+    def __iter__(self) -> Iterator[Batch]:
+        rows = self.rows
+        if self.order:
+            rows = rows[self.order(len(rows))]
+            # a step is taken by all processes together: the last ones begin again
+            rows = torch.cat([rows, rows])[: self._share() * self.processes]
+        mine = rows[self.rank :: self.processes].to(self.images.device)
+        sizes = self._sizes()
+        for some in torch.split(mine[: sum(sizes)], sizes):
+            # whole pictures are copied: twenty times faster than indexing their pixels
+            yield self.images.index_select(0, some), self.labels.index_select(0, some)
 
-    def __getitems__(self, rows: list[int]) -> Batch:
-        """What torch's fetcher asks for when it is there: a whole batch at once."""
-        return self.images[rows], self.labels[rows]
+    def _share(self) -> int:
+        return -(-len(self.rows) // self.processes)
+
+    def _sizes(self) -> list[int]:
+        left = self._share() if self.order else len(range(self.rank, len(self.rows), self.processes))
+        whole, rest = divmod(left, self.size)
+        if rest == 1 and whole and self.order:  # batch norm cannot train on one image
+            rest = 0
+        return [self.size] * whole + [rest] * bool(rest)
 
 
 class ImageData(pl.LightningDataModule):
     """Batches of (images: float32 [B, C, H, W], normalised; labels: int64 [B]).
 
-    `val_split` and `test_split` are shares of the whole set. The test split is built only for `trainer.test`.
+    `augment` changes the pictures of a training batch (uint8 [B, C, H, W]), and no others. The test part is taken only
+    for `trainer.test`.
     """
 
-    def __init__(self, whole: Images, batch_size: int, val_split: float, test_split: float, seed: int) -> None:
+    def __init__(
+        self,
+        whole: Images,
+        parts: Parts,
+        batch_size: int,
+        seed: int,
+        augment: Sequence[Callable[[Tensor], Tensor]] = (),
+    ) -> None:
         super().__init__()
         self.whole = whole
+        self.parts = parts
         self.num_classes = len(whole.classes)
         self.input_shape: tuple[int, int, int] = tuple(whole.images.shape[1:])  # type: ignore[assignment]
         self._batch_size = batch_size
         self._seed = seed
-        self.rows = _split(whole, val_split, test_split, seed)
-        self.train = Split(whole, self.rows["train"])
-        pixels = self.train.images.float()
-        self._mean = pixels.mean(dim=(0, 2, 3)).view(1, -1, 1, 1)
-        # a channel that never changes carries nothing: leave it at 0 instead of dividing by 0
-        self._std = pixels.std(dim=(0, 2, 3)).clamp_min(1e-6).view(1, -1, 1, 1)
+        self._augment = augment
+        self._mean, self._std = parts.mean.view(1, -1, 1, 1), parts.std.view(1, -1, 1, 1)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        order = torch.Generator().manual_seed(self._seed)
-        # batch norm cannot train on one image
-        leaves_one = len(self.train) % self._batch_size == 1
-        return self._loader(self.train, shuffle=True, generator=order, drop_last=leaves_one and len(self.train) > 1)
+    def train_dataloader(self) -> Batches:
+        return self._batches(self.parts.train, self._order)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(Split(self.whole, self.rows["val"]))
+    def val_dataloader(self) -> Batches:
+        return self._batches(self.parts.val)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(Split(self.whole, self.rows["test"]))
+    def test_dataloader(self) -> Batches:
+        return self._batches(self.parts.test)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise on the device: a quarter of the bytes travel."""
+        """On the device: a quarter of the bytes travel."""
         images, labels = batch
-        return (images.float() - self._mean.to(images.device)) / self._std.to(images.device), labels
+        if self.trainer and self.trainer.training:
+            for step in self._augment:
+                images = step(images)
+        self._mean, self._std = self._mean.to(images.device), self._std.to(images.device)
+        return images.float().sub_(self._mean).div_(self._std), labels
 
-    def _loader(self, split: Split, **options: object) -> DataLoader[Batch]:
-        return DataLoader(split, batch_size=self._batch_size, collate_fn=_as_is, **options)  # type: ignore[arg-type]
+    def _order(self, length: int) -> Tensor:
+        """An epoch's own: a run that goes on from a checkpoint goes on with the order it would have had."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return torch.randperm(length, generator=torch.Generator().manual_seed((self._seed << 20) + epoch))
 
-
-def _as_is(batch: Batch) -> Batch:
-    """`__getitems__` has already made the batch."""
-    return batch
-
-
-def _split(whole: Images, val_split: float, test_split: float, seed: int) -> dict[str, Tensor]:
-    """Row numbers of train, val and test: disjoint, together all rows, each class in its share."""
-    rows = torch.arange(len(whole.labels))
-    try:
-        rest, test = train_test_split(rows, test_size=test_split, stratify=whole.labels, random_state=seed)
-        train, val = train_test_split(
-            rest, test_size=val_split / (1 - test_split), stratify=whole.labels[rest], random_state=seed
-        )
-    except ValueError as error:  # a class with too few images, a split with fewer images than classes
-        raise InputError(
-            f"data: {whole.name} ({len(rows)} images, {len(whole.classes)} classes) cannot be split with "
-            f"val_split={val_split} and test_split={test_split}: {error}"
-        ) from error
-    return {"train": torch.as_tensor(train), "val": torch.as_tensor(val), "test": torch.as_tensor(test)}
+    def _batches(self, rows: Tensor, order: Callable[[int], Tensor] | None = None) -> Batches:
+        images, labels, trainer = self.whole.images, self.whole.labels, self.trainer
+        if trainer is None:
+            return Batches(images, labels, rows, self._batch_size, order=order)
+        device = trainer.strategy.root_device
+        if device.type == "cuda" and len(rows) * images[0].numel() < SHARE * torch.cuda.mem_get_info(device)[0]:
+            # they travel once
+            images, labels, rows = images[rows].to(device), labels[rows].to(device), torch.arange(len(rows))
+        return Batches(images, labels, rows, self._batch_size, trainer.global_rank, trainer.world_size, order)

@@ -1,77 +1,104 @@
-"""Where images come from. A source is any callable that returns `Images`; name your own by `data.source._target_`."""
+"""Where images come from. A source is any callable that returns `Images`, or `Originals`, which are decoded once.
+
+Name your own by `data.source._target_`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from besom.data.images import Chunk, Originals
+from besom.errors import InputError
 
-@dataclass(frozen=True)
-class Images:
-    """A whole labelled set, before it is split.
-
-    images: uint8 [N, C, H, W]; their scale does not matter, each channel is normalised by the training split.
-    labels: int64 [N], each in 0..len(classes)-1.
-    """
-
-    name: str
-    origin: str  # a path or a library: where a person would look for the originals
-    images: Tensor
-    labels: Tensor
-    classes: Sequence[str]
-
-    def __post_init__(self) -> None:
-        """Raises ValueError where the tensors do not fit the promise above."""
-        if self.images.ndim != 4 or self.images.dtype != torch.uint8:
-            got = f"{self.images.dtype} {list(self.images.shape)}"
-            raise ValueError(f"images of {self.name} must be uint8 [N, C, H, W], but got {got}")
-        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels of {self.name} must be int64 [{len(self.images)}], "
-                f"but got {self.labels.dtype} {list(self.labels.shape)}"
-            )
-        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
-            raise ValueError(f"labels of {self.name} must lie in 0..{len(self.classes) - 1}")
-
-    def digest(self) -> str:
-        """The same for the same pictures and labels in the same order."""
-        content = hashlib.sha256(self.images.numpy().tobytes())
-        content.update(self.labels.numpy().tobytes())
-        return content.hexdigest()[:16]
+AT_ONCE = 512  # pictures in memory while a set is decoded
 
 
-def digits() -> Images:
+def digits() -> Originals:
     """1,797 handwritten digits, 8x8 pixels of 0..16 (UCI ML, doi:10.24432/C50P49), shipped with scikit-learn."""
-    from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    return Images(
-        name="digits",
-        origin="scikit-learn",
-        images=torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1),
-        labels=torch.from_numpy(bunch.target).to(torch.int64),
-        classes=[str(name) for name in bunch.target_names],
-    )
+    def decode() -> tuple[Sequence[str], Iterator[Chunk]]:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        images = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
+        labels = torch.from_numpy(bunch.target).to(torch.int64)
+        return [str(name) for name in bunch.target_names], iter([Chunk(images, labels)])
+
+    return Originals("digits", "scikit-learn", {"scikit-learn": version("scikit-learn")}, (), decode)
 
 
-def image_folder(folder: str, size: Sequence[int], channels: int) -> Images:
+def image_folder(folder: str, size: Sequence[int], channels: int) -> Originals:
     """A person's own pictures: `folder/CLASS/*.png`, or any format PIL reads, resized to `size` (height, width)."""
-    from torchvision.datasets import ImageFolder
-    from torchvision.transforms import v2
+    there = Path(folder).absolute()
+    settings = {"folder": str(there), "size": list(size), "channels": channels}
+    height, width = size
 
-    steps = [v2.PILToTensor(), v2.Grayscale(channels), v2.Resize(list(size), antialias=True)]
-    if channels == 3:
-        steps[1] = v2.RGB()
-    pictures = ImageFolder(folder, transform=v2.Compose(steps))
-    images, labels = zip(*pictures, strict=True)
-    return Images(
-        name=folder.rstrip("/").rpartition("/")[2],
-        origin=folder,
-        images=torch.stack(images),
-        labels=torch.tensor(labels),
-        classes=pictures.classes,
-    )
+    def decode() -> tuple[Sequence[str], Iterator[Chunk]]:
+        from torchvision.datasets import ImageFolder
+
+        try:
+            found = ImageFolder(str(there))
+        except FileNotFoundError as error:  # no class, or one without a picture
+            raise InputError(f"data.source.folder={folder}: {error}") from error
+        return found.classes, _in_chunks(found.samples, partial(_picture, size=(width, height), channels=channels))
+
+    return Originals(there.name, folder, settings, _files(there), decode)
+
+
+def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) -> Originals:
+    """As many pictures as are asked for, to try a machine's limits: noise around a pattern of each class's own."""
+    settings = {"fake": [n, *size, channels, classes, seed]}
+
+    def chunks() -> Iterator[Chunk]:
+        chance = torch.Generator().manual_seed(seed)
+        patterns = torch.randint(0, 128, (classes, channels, *size), generator=chance)
+        for start in range(0, n, AT_ONCE):
+            labels = torch.arange(start, min(start + AT_ONCE, n)) % classes
+            noise = torch.randint(0, 128, (len(labels), channels, *size), generator=chance)
+            yield Chunk((patterns[labels] + noise).to(torch.uint8), labels)
+
+    return Originals("fake", "made up", settings, (), lambda: ([str(name) for name in range(classes)], chunks()))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """In one order on every machine; hidden ones are nobody's pictures."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _in_chunks(samples: Sequence[tuple[str, int]], decode: partial[Tensor]) -> Iterator[Chunk]:
+    """Decoded by all cores: PIL lets go of Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(samples), AT_ONCE):
+            paths, labels = zip(*samples[start : start + AT_ONCE], strict=True)
+            yield Chunk(torch.stack(list(pool.map(decode, paths))), torch.tensor(labels))
+
+
+def _picture(path: str, *, size: tuple[int, int], channels: int) -> Tensor:
+    """uint8 [C, H, W]; `size`: width, height, as PIL has it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            picture.draft(None, size)  # of a JPEG no more is decoded than is needed
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):  # 16 bits, of which PIL would make white
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            resized = upright.convert("RGB" if channels == 3 else "L").resize(size, Image.Resampling.BILINEAR)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is no picture that can be read ({error}): mend it, or take it away") from error
+    pixels = torch.from_numpy(np.array(resized))
+    return pixels.permute(2, 0, 1) if channels == 3 else pixels.unsqueeze(0)

@@ -1,0 +1,186 @@
+"""Each set is decoded once on each machine: the pictures lie in a file that all trials map into their memory.
+
+A set has a folder of its own, named by what its pictures depend on: the source's settings, and the size and the time of
+each of its files. It appears whole, by a rename. Whether the files in it are still what was written is told by their
+size and time, and where those have changed, by their checksum; a damaged one is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from filelock import FileLock
+
+from besom.data.images import Chunk, Images, Originals
+from besom.errors import InputError
+
+IMAGES, LABELS, ABOUT, SEEN = "images.u8", "labels.i64", "about.json", "seen.json"
+LAYOUT = 1  # of these files; another one is another set
+
+log = logging.getLogger(__name__)
+
+
+def decoded(originals: Originals) -> Images:
+    """From the cache, into which it is decoded where it is not there.
+
+    Raises:
+        InputError: the cache cannot be written, or the originals not be read.
+    """
+    folder = cache_folder() / f"{originals.name}-{_key(originals)}"
+    if (kept := _read(folder)) is None:
+        with FileLock(folder.with_suffix(".lock")):  # one process decodes, the others wait for it
+            if (kept := _read(folder)) is None:
+                _make(originals, folder)
+                kept = _read(folder)
+    assert kept is not None
+    return kept
+
+
+def cache_folder() -> Path:
+    """`BESOM_CACHE`, or a folder of the user's own.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    named = os.environ.get("BESOM_CACHE")
+    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "besom"
+    spare = Path(tempfile.gettempdir()) / f"besom-{os.getuid()}"  # in a container there may be no home
+    for folder in [Path(named)] if named else [own, spare]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    raise InputError(f"decoded pictures cannot be kept in {named or own}: set BESOM_CACHE to a folder to write to")
+
+
+def _key(originals: Originals) -> str:
+    """Of the files only size and time are asked: to read them all would take as long as to decode them."""
+    known = hashlib.sha256(json.dumps([LAYOUT, dict(originals.settings)], sort_keys=True, default=str).encode())
+    for path in originals.files:
+        stat = path.stat()
+        known.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return known.hexdigest()[:16]
+
+
+def _read(folder: Path) -> Images | None:
+    """None: it is not there, or no longer what was written."""
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        if _stats(folder) != _loaded(folder / SEEN) and not _is_whole(folder, about["checksum"]):
+            log.warning("%s is damaged: its pictures are decoded again", folder)
+            return None
+    except (OSError, ValueError, KeyError):
+        return None
+    shape = about["shape"]
+    count = shape[0] * shape[1] * shape[2] * shape[3]
+    images = Images(
+        name=about["name"],
+        origin=about["origin"],
+        # a private mapping: read from the file when used, shared by all processes, and never written to
+        images=torch.from_file(str(folder / IMAGES), shared=False, size=count, dtype=torch.uint8).view(shape),
+        labels=torch.from_file(str(folder / LABELS), shared=False, size=shape[0], dtype=torch.int64),
+        classes=about["classes"],
+        for_test=about["for_test"],
+        kept=folder,
+    )
+    vars(images)["digest"] = about["checksum"][:16]
+    return images
+
+
+def _is_whole(folder: Path, checksum: str) -> bool:
+    """Looked at again only when a file has changed since."""
+    content = hashlib.sha256()
+    for name in (IMAGES, LABELS):
+        with (folder / name).open("rb") as file:
+            while some := file.read(1 << 22):
+                content.update(some)
+    if content.hexdigest() != checksum:
+        return False
+    write_whole(folder / SEEN, json.dumps(_stats(folder)).encode())
+    return True
+
+
+def _stats(folder: Path) -> dict[str, Any]:
+    stats = {name: (folder / name).stat() for name in (IMAGES, LABELS)}
+    return {name: [stat.st_size, stat.st_mtime_ns, stat.st_ino] for name, stat in stats.items()}
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _make(originals: Originals, folder: Path) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed on the way
+        shutil.rmtree(left, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        classes, chunks = originals.decode()
+        written = _Written.of(chunks, new)
+        about = {
+            "name": originals.name,
+            "origin": originals.origin,
+            "classes": list(classes),
+            "shape": written.shape,
+            "for_test": written.for_test,
+            "checksum": written.checksum,
+            "settings": dict(originals.settings),
+        }
+        write_whole(new / ABOUT, json.dumps(about, indent=1, default=str).encode())
+        write_whole(new / SEEN, json.dumps(_stats(new)).encode())
+        if folder.exists():  # damaged; who has it mapped keeps what it has
+            folder.rename(new / "damaged")
+        new.rename(folder)
+        shutil.rmtree(folder / "damaged", ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"the pictures of {originals.name} cannot be kept in {folder.parent}: {error.strerror or error}; "
+            "set BESOM_CACHE to a folder with room for them"
+        ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Written:
+    shape: list[int]
+    for_test: int
+    checksum: str
+
+    @classmethod
+    def of(cls, chunks: Iterable[Chunk], folder: Path) -> Self:
+        """One chunk in memory at a time."""
+        labels, shape, for_test, content = [], [0, 0, 0, 0], 0, hashlib.sha256()
+        with (folder / IMAGES).open("wb") as file:
+            for chunk in chunks:
+                pixels = chunk.images.contiguous().numpy().tobytes()
+                file.write(pixels)
+                content.update(pixels)
+                labels.append(chunk.labels)
+                shape = [shape[0] + len(chunk.images), *chunk.images.shape[1:]]
+                for_test += len(chunk.images) if chunk.for_test else 0
+        named = (torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)).numpy().tobytes()
+        content.update(named)
+        (folder / LABELS).write_bytes(named)
+        return cls(shape, for_test, content.hexdigest())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """All of it or nothing, for whoever reads it meanwhile."""
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_bytes(content)
+    new.replace(path)

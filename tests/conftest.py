@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from besom.tracking import Store
+
+# what tests decode is decoded once for all of them, and is not the user's; Shell passes it on
+_CACHE = tempfile.TemporaryDirectory(prefix="besom-tests-")
+os.environ["BESOM_CACHE"] = _CACHE.name
 
 
 @pytest.fixture(scope="session")

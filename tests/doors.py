@@ -27,7 +27,7 @@ class Shell:
         self.tracking_uri: str | None = None  # where its runs are, if not in its folder
         self.env = {
             key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_", "BESOM_"))
-        }
+        } | {"BESOM_CACHE": os.environ["BESOM_CACHE"]}
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

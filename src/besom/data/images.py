@@ -28,7 +28,6 @@ class Images:
     labels: Tensor
     classes: Sequence[str]
     for_test: int = 0
-    kept: Path | None = None  # the folder of the cache it was read from; what belongs to it may be kept there
 
     def __post_init__(self) -> None:
         """Raises ValueError where the tensors do not fit the promise above."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from dataclasses import dataclass, fields
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from besom.data.cache import write_whole
+from besom.data.cache import cache_folder, write_whole
 from besom.data.images import Images
 from besom.errors import InputError
 
@@ -45,12 +46,11 @@ class Parts:
         Raises:
             InputError: it cannot be split so.
         """
-        kept = whole.kept / f"split-{val_split:g}-{test_split}-{seed}.npz" if whole.kept else None
-        if kept and (parts := cls._loaded(kept)):
-            return parts
-        train, val, test = _split(whole, val_split, test_split, seed)
-        parts = cls(train, val, test, *_statistics(whole.images, train))
-        if kept:
+        known_by = f"{whole.digest} {whole.for_test} {val_split!r} {test_split!r} {seed}"
+        kept = cache_folder() / f"split-{hashlib.sha256(known_by.encode()).hexdigest()[:16]}.npz"
+        if (parts := cls._loaded(kept)) is None:
+            train, val, test = _split(whole, val_split, test_split, seed)
+            parts = cls(train, val, test, *_statistics(whole.images, train))
             parts._keep(kept)
         return parts
 

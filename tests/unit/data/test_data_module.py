@@ -1,25 +1,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from besom.data import ImageData, Images, digits
+from besom.data import Batches, ImageData, Images, Parts, decoded, digits
 from besom.errors import InputError
 
-DIGITS = digits()
+DIGITS = decoded(digits())
 SPLITS = ("train", "val", "test")
 
 
 def _data(
     whole: Images = DIGITS, batch_size: int = 32, val: float = 0.2, test: float = 0.2, seed: int = 0
 ) -> ImageData:
-    return ImageData(whole, batch_size, val, test, seed)
+    return ImageData(whole, _parts(whole, val, test, seed), batch_size, seed)
+
+
+def _parts(whole: Images = DIGITS, val: float = 0.2, test: float | None = 0.2, seed: int = 0) -> Parts:
+    return Parts.of(whole, val, test, seed)
 
 
 def _noise(images: int, classes: int = 2) -> Images:
@@ -27,7 +32,7 @@ def _noise(images: int, classes: int = 2) -> Images:
     return Images("noise", "a test", pixels, torch.arange(images) % classes, [str(name) for name in range(classes)])
 
 
-def _batches(data: ImageData, loader: DataLoader) -> list[tuple[Tensor, Tensor]]:
+def _batches(data: ImageData, loader: Batches) -> list[tuple[Tensor, Tensor]]:
     """As Lightning hands them to the module."""
     return [data.on_after_batch_transfer(batch, 0) for batch in loader]
 
@@ -41,32 +46,34 @@ a_few = settings(max_examples=15)
 @a_few
 @given(seeds, fractions, fractions)
 def test_every_image_is_in_one_split_only(seed, val, test):
-    rows = _data(val=val, test=test, seed=seed).rows
+    parts = _parts(val=val, test=test, seed=seed)
 
-    assert torch.cat([rows[split] for split in SPLITS]).sort().values.tolist() == list(range(len(DIGITS.labels)))
+    assert torch.cat([getattr(parts, split) for split in SPLITS]).sort().values.tolist() == list(
+        range(len(DIGITS.labels))
+    )
 
 
 @a_few
 @given(seeds, fractions, fractions)
 def test_each_split_has_its_share_of_each_class(seed, val, test):
-    rows = _data(val=val, test=test, seed=seed).rows
+    parts = _parts(val=val, test=test, seed=seed)
 
     whole = DIGITS.labels.bincount()
     for split, share in {"train": 1 - val - test, "val": val, "test": test}.items():
-        there = DIGITS.labels[rows[split]].bincount(minlength=10)
+        there = DIGITS.labels[getattr(parts, split)].bincount(minlength=10)
         assert (there - share * whole).abs().max() <= 2  # rounded twice, an image each
 
 
 @a_few
 @given(seeds, fractions, fractions)
 def test_a_seed_gives_the_same_split_again(seed, val, test):
-    first, again = _data(val=val, test=test, seed=seed).rows, _data(val=val, test=test, seed=seed).rows
+    first, again = _parts(val=val, test=test, seed=seed), _parts(val=val, test=test, seed=seed)
 
-    assert all(first[split].equal(again[split]) for split in SPLITS)
+    assert all(getattr(first, split).equal(getattr(again, split)) for split in SPLITS)
 
 
 def test_another_seed_gives_another_split():
-    assert not _data(seed=0).rows["test"].equal(_data(seed=1).rows["test"])
+    assert not _parts(seed=0).test.equal(_parts(seed=1).test)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,7 @@ def test_another_seed_gives_another_split():
 )
 def test_a_split_too_small_for_its_classes_is_refused(whole, val, test):
     with pytest.raises(InputError, match=rf"^data: {whole.name} .* cannot be split with val_split={val} and test_spl"):
-        _data(whole, val=val, test=test)
+        _parts(whole, val=val, test=test)
 
 
 # ── the batches ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -90,7 +97,7 @@ def test_a_split_hands_out_each_of_its_images_once_with_its_label(split):
     batches = list(getattr(data, f"{split}_dataloader")())
 
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    rows = data.rows[split]
+    rows = getattr(data.parts, split)
     pictures = {tuple(picture.flatten().tolist()): int(label) for picture, label in zip(images, labels, strict=True)}
     assert len(labels) == len(rows)
     assert pictures == {tuple(DIGITS.images[row].flatten().tolist()): int(DIGITS.labels[row]) for row in rows}
@@ -130,7 +137,7 @@ def _inverted(whole: Images, rows: Tensor) -> Images:
 @pytest.mark.parametrize("hidden", ["val", "test"])
 def test_no_pixel_outside_the_training_split_changes_a_training_batch(hidden):
     data = _data()
-    other = _data(_inverted(DIGITS, data.rows[hidden]))
+    other = _data(_inverted(DIGITS, getattr(data.parts, hidden)))
 
     for (images, _), (same, _) in zip(
         _batches(data, data.train_dataloader()), _batches(other, other.train_dataloader()), strict=True
@@ -141,7 +148,7 @@ def test_no_pixel_outside_the_training_split_changes_a_training_batch(hidden):
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_other_splits_are_normalised_as_the_training_split_is(split):
     data = _data()
-    other = _data(_inverted(DIGITS, data.rows["train"]))
+    other = _data(_inverted(DIGITS, data.parts.train))
 
     (images, _), *_ = _batches(data, getattr(data, f"{split}_dataloader")())
     (changed, _), *_ = _batches(other, getattr(other, f"{split}_dataloader")())
@@ -159,14 +166,56 @@ def test_a_channel_that_never_changes_stays_finite():
         assert images[:, 1].eq(0).all()
 
 
-def _order(loader: DataLoader) -> list[int]:
+def _order(loader: Batches) -> list[int]:
     return torch.cat([images.flatten(1).long() @ torch.arange(64) for images, _ in loader]).tolist()
 
 
-def test_each_epoch_has_an_order_of_its_own():
-    loader = _data().train_dataloader()
+ADVICE = pytest.mark.filterwarnings("ignore")  # of Lightning, to whoever trains
 
-    assert _order(loader) != _order(loader)
+
+class _Listener(pl.LightningModule):
+    """What it is given to train on, epoch by epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.heard: list[list[float]] = []
+
+    def on_train_epoch_start(self) -> None:
+        self.heard.append([])
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        self.heard[-1] += batch[0].flatten(1).sum(1).tolist()
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def _heard(epochs: int, folder: Path, ckpt_path: Path | None = None) -> list[list[float]]:
+    module = _Listener()
+    trainer = pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(module, datamodule=_data(), ckpt_path=ckpt_path)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return module.heard
+
+
+@ADVICE
+def test_each_epoch_has_an_order_of_its_own(tmp_path):
+    first, second = _heard(2, tmp_path)
+
+    assert first != second
+    assert sorted(first) == pytest.approx(sorted(second))
+
+
+@ADVICE
+def test_a_run_that_goes_on_has_the_orders_it_would_have_had(tmp_path):
+    whole = _heard(3, tmp_path)
+    begun = _heard(1, tmp_path)
+
+    assert begun + _heard(3, tmp_path, tmp_path / "last.ckpt") == whole
 
 
 def test_a_seed_gives_the_same_orders_again():
@@ -182,7 +231,8 @@ def test_another_seed_gives_another_order():
         """Where in the training split the images of the first epoch lie."""
         data = _data(whole, seed=seed)
         images = torch.cat([images for images, _ in data.train_dataloader()])
-        same = images.flatten(1)[:, None].eq(data.train.images.flatten(1)).all(dim=2)
+        there = whole.images[data.parts.train]
+        same = images.flatten(1)[:, None].eq(there.flatten(1)).all(dim=2)
         return same.int().argmax(dim=1).tolist()
 
     assert positions(seed=0) != positions(seed=1)

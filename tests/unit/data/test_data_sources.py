@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from besom.data import Images, digits, image_folder
+from besom.data import Images, decoded, digits, image_folder
 
 
 # ── the promise of a source ───────────────────────────────────────────────────────────────────────────────────────────
@@ -55,19 +55,19 @@ def test_a_label_without_a_class_is_refused(label):
 
 
 def test_a_digest_is_the_same_for_the_same_pictures_wherever_they_lie():
-    assert _images(origin="here").digest() == _images(origin="there").digest()
+    assert _images(origin="here").digest == _images(origin="there").digest
 
 
 @pytest.mark.parametrize(
     "other", [{"labels": torch.tensor([0, 1, 1, 1])}, {"images": torch.ones(4, 1, 2, 2, dtype=torch.uint8)}]
 )
 def test_a_digest_tells_one_pixel_or_label_from_another(other):
-    assert _images(**other).digest() != _images().digest()
+    assert _images(**other).digest != _images().digest
 
 
 # ── digits ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_digits_are_1797_grey_pictures_of_8_by_8_pixels():
-    whole = digits()
+    whole = decoded(digits())
 
     assert whole.images.shape == (1797, 1, 8, 8)
     assert whole.images.dtype == torch.uint8
@@ -75,7 +75,7 @@ def test_digits_are_1797_grey_pictures_of_8_by_8_pixels():
 
 
 def test_digits_have_ten_classes_and_each_is_there():
-    whole = digits()
+    whole = decoded(digits())
 
     assert list(whole.classes) == list("0123456789")
     assert whole.labels.dtype == torch.int64
@@ -83,7 +83,7 @@ def test_digits_have_ten_classes_and_each_is_there():
 
 
 def test_digits_are_the_same_each_time():
-    assert digits().digest() == digits().digest()
+    assert decoded(digits()).digest == decoded(digits()).digest
 
 
 # ── a folder of pictures ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,14 +107,14 @@ def pictures(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_of_any_size_become_bytes_of_the_size_asked(channels, pictures):
-    whole = image_folder(str(pictures), size=[4, 6], channels=channels)
+    whole = decoded(image_folder(str(pictures), size=[4, 6], channels=channels))
 
     assert whole.images.shape == (3, channels, 4, 6)
     assert whole.images.dtype == torch.uint8
 
 
 def test_each_folder_is_a_class(pictures):
-    whole = image_folder(str(pictures), size=[4, 4], channels=3)
+    whole = decoded(image_folder(str(pictures), size=[4, 4], channels=3))
 
     assert whole.classes == ["cold", "hot"]
     assert whole.labels.tolist() == [0, 0, 1]
@@ -122,13 +122,13 @@ def test_each_folder_is_a_class(pictures):
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_folder_of_pictures_is_named_by_its_last_part(slash, pictures):
-    whole = image_folder(f"{pictures}{slash}", size=[4, 4], channels=3)
+    whole = decoded(image_folder(f"{pictures}{slash}", size=[4, 4], channels=3))
 
     assert (whole.name, whole.origin) == ("pictures", f"{pictures}{slash}")
 
 
 def test_colours_keep_their_channels(pictures):
-    whole = image_folder(str(pictures), size=[4, 4], channels=3)
+    whole = decoded(image_folder(str(pictures), size=[4, 4], channels=3))
 
     assert [tuple(picture[:, 0, 0].tolist()) for picture in whole.images] == [BLUE, GREEN, RED]
 
@@ -139,7 +139,7 @@ def test_a_resized_picture_is_the_whole_picture(tmp_path):
     (tmp_path / "only").mkdir()
     striped.save(tmp_path / "only" / "striped.png")
 
-    (picture,) = image_folder(str(tmp_path), size=[2, 4], channels=1).images
+    (picture,) = decoded(image_folder(str(tmp_path), size=[2, 4], channels=1)).images
 
     assert picture[0, :, 0].max() < 50
     assert picture[0, :, 3].min() > 200
@@ -152,4 +152,5 @@ def test_pictures_of_any_colour_mode_are_read(channels, mode, tmp_path):
     suffix = "tiff" if mode == "CMYK" else "png"
     Image.new(mode, (5, 5)).save(tmp_path / "only" / f"picture.{suffix}")
 
-    assert image_folder(str(tmp_path), size=[4, 4], channels=channels).images.shape == (1, channels, 4, 4)
+    whole = decoded(image_folder(str(tmp_path), size=[4, 4], channels=channels))
+    assert whole.images.shape == (1, channels, 4, 4)

@@ -65,7 +65,7 @@ def _fetch(dataset: str, root: Path, download: bool, split: str | None) -> None:
             _part(dataset, root, split, for_test=for_test, download=True)
     except Exception as error:  # whatever the network, the archive or the disk raise
         raise InputError(
-            f"{where}, and could not be downloaded ({error}): put them there, "
+            f"{where}, and could not be downloaded ({' '.join(str(error).split())}): put them there, "
             "or name the folder that has them by data.source.root"
         ) from error
 

@@ -1,0 +1,177 @@
+"""A set is decoded once on a machine, whoever asks, and whatever has happened to what was kept of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from besom.data import Chunk, Images, Originals, decoded
+from besom.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("BESOM_CACHE", str(folder))
+    return folder
+
+
+PICTURES = torch.arange(6 * 3 * 2 * 2, dtype=torch.uint8).view(6, 3, 2, 2)
+LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
+
+
+class Counted:
+    """Originals of two chunks, and how often they were decoded."""
+
+    def __init__(self, *files: Path, **settings: object) -> None:
+        self.times = 0
+        self.originals = Originals("noise", "a test", settings, files, self._decode)
+
+    def _decode(self) -> tuple[list[str], list[Chunk]]:
+        self.times += 1
+        return ["off", "on"], [Chunk(PICTURES[:4], LABELS[:4]), Chunk(PICTURES[4:], LABELS[4:], for_test=True)]
+
+
+def the_folder(cache: Path) -> Path:
+    (found,) = (path for path in cache.iterdir() if path.is_dir())
+    return found
+
+
+def assert_whole(images: Images) -> None:
+    assert images.images.equal(PICTURES)
+    assert images.labels.equal(LABELS)
+    assert list(images.classes) == ["off", "on"]
+    assert images.for_test == 2
+
+
+def test_what_is_decoded_is_what_the_source_has():
+    assert_whole(decoded(Counted().originals))
+
+
+def test_it_is_decoded_once():
+    first, again = Counted(), Counted()
+    decoded(first.originals)
+    assert_whole(decoded(again.originals))
+    assert (first.times, again.times) == (1, 0)
+
+
+def test_its_digest_is_that_of_the_same_pictures_in_memory():
+    kept = decoded(Counted().originals)
+    assert kept.digest == Images("other", "memory", PICTURES, LABELS, ["a", "b"]).digest
+
+
+def test_other_settings_are_another_set():
+    decoded(Counted(size=1).originals)
+    other = Counted(size=2)
+    decoded(other.originals)
+    assert other.times == 1
+
+
+@pytest.mark.parametrize(
+    "change", [lambda path: path.write_text("longer"), lambda path: os.utime(path, (0, 0))], ids=["size", "time"]
+)
+def test_a_changed_file_is_another_set(tmp_path: Path, change: Callable[[Path], object]):
+    path = tmp_path / "picture"
+    path.write_text("one")
+    decoded(Counted(path).originals)
+    change(path)
+    other = Counted(path)
+    decoded(other.originals)
+    assert other.times == 1
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a pixel": lambda folder: flip_a_byte(folder / "images.u8"),
+    "a label": lambda folder: flip_a_byte(folder / "labels.i64"),
+    "half the pictures": lambda folder: os.truncate(folder / "images.u8", 20),
+    "no pictures": lambda folder: (folder / "images.u8").unlink(),
+    "no labels": lambda folder: (folder / "labels.i64").unlink(),
+    "half of what it is": lambda folder: os.truncate(folder / "about.json", 20),
+    "nothing of what it is": lambda folder: (folder / "about.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_was_damaged_is_made_again(cache: Path, damage: str):
+    decoded(Counted().originals)
+    DAMAGE[damage](the_folder(cache))
+    again = Counted()
+    assert_whole(decoded(again.originals))
+    assert again.times == 1
+    assert_whole(decoded(Counted().originals))
+
+
+@pytest.mark.parametrize("name", ["images.u8", "seen.json"])
+def test_what_was_only_touched_is_kept(cache: Path, name: str):
+    decoded(Counted().originals)
+    os.utime(the_folder(cache) / name, (0, 0))
+    again = Counted()
+    assert_whole(decoded(again.originals))
+    assert again.times == 0
+
+
+def test_pictures_in_use_stay_as_they_are_while_they_are_made_again(cache: Path):
+    used = decoded(Counted().originals)
+    flip_a_byte(the_folder(cache) / "labels.i64")
+    decoded(Counted().originals)
+    assert used.images.equal(PICTURES)
+
+
+def test_a_picture_that_is_written_to_is_written_to_by_this_process_alone():
+    mine = decoded(Counted().originals)
+    mine.images.zero_()
+    assert_whole(decoded(Counted().originals))
+
+
+PROCESS = """
+import os, signal, sys, time
+from pathlib import Path
+import torch
+from besom.data import Chunk, Originals, decoded
+
+def decode():
+    with open("decoded", "a") as log:
+        print(os.getpid(), file=log)
+    def chunks():
+        yield Chunk(torch.ones(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+        if "killed" in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield Chunk(torch.ones(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+    return ["one"], chunks()
+
+print(len(decoded(Originals("made", "a test", {}, (), decode)).labels))
+"""
+
+
+def test_a_process_that_was_killed_on_the_way_leaves_nothing(cache: Path, tmp_path: Path):
+    killed = subprocess.run([sys.executable, "-c", PROCESS, "killed"], cwd=tmp_path, check=False)
+    assert killed.returncode == -9
+    done = subprocess.run([sys.executable, "-c", PROCESS], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == "8\n"
+    assert len((tmp_path / "decoded").read_text().split()) == 2
+    assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == []
+
+
+def test_of_many_processes_one_decodes_and_the_others_wait_for_it(tmp_path: Path):
+    words = [sys.executable, "-c", PROCESS]
+    at_once = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[0] for process in at_once] == ["8\n"] * 4
+    assert len((tmp_path / "decoded").read_text().split()) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BESOM_CACHE", "/dev/null/cache")
+    with pytest.raises(InputError, match=r"cannot be kept in /dev/null/cache: set BESOM_CACHE to a folder"):
+        decoded(Counted().originals)

@@ -120,5 +120,5 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path):
     write(tmp_path, train=60, test=20)
     path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="the files of MNIST in .* cannot be read"):
+    with pytest.raises(InputError, match=r"the files of MNIST in .* cannot be read"):
         decoded(vision("MNIST", str(tmp_path), download=False))

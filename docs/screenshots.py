@@ -40,7 +40,7 @@ def main() -> None:
 
 def live(sweep: Terminal, browser: Browser, shell: Shell) -> None:
     def at_work(lines: list[str]) -> bool:
-        slots = [line for line in lines if re.match(r"[01] +\d+ +\d+ ", line)]  # with an epoch
+        slots = [line for line in lines if re.match(r"[01] .*[▁▂▃▄▅▆▇█]{3}", line)]  # with a curve
         return f"{TRIALS}/20" in "\n".join(lines) and len(slots) == 2
 
     sweep.until(at_work, f"both slots at work after trial {TRIALS}")

@@ -50,6 +50,7 @@ class Findings:
 
     @classmethod
     def of(cls, study: Study) -> Self:
+        trials = study.trials()  # once: what is counted is what is shown
         return cls(
             name=study.name,
             question=study.recall(QUESTION) or "",
@@ -58,9 +59,9 @@ class Findings:
             space=study.space(),
             n_trials=study.recall(N_TRIALS) or 0,
             folder=study.folder,
-            trials=study.trials(),
-            counts=study.counts(),
-            best=study.best(),
+            trials=trials,
+            counts=Counts.of(trials),
+            best=study.best(trials),
             supervisor=study.supervisor(),
             slots=study.recall(SLOTS) or 0,
             stop=study.stop(),

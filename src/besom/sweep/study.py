@@ -102,6 +102,17 @@ class Counts:
     running: int
     waiting: int
 
+    @classmethod
+    def of(cls, trials: Sequence[FrozenTrial]) -> Self:
+        states = [trial.state for trial in trials]
+        return cls(
+            complete=states.count(TrialState.COMPLETE),
+            pruned=states.count(TrialState.PRUNED),
+            failed=states.count(TrialState.FAIL),
+            running=states.count(TrialState.RUNNING),
+            waiting=states.count(TrialState.WAITING),
+        )
+
     @property
     def finished(self) -> int:
         return self.complete + self.pruned + self.failed
@@ -308,28 +319,23 @@ class Study:
         return self._study.get_trials(deepcopy=False, states=tuple(states) if states else None)
 
     def counts(self) -> Counts:
-        states = [trial.state for trial in self.trials()]
-        return Counts(
-            complete=states.count(TrialState.COMPLETE),
-            pruned=states.count(TrialState.PRUNED),
-            failed=states.count(TrialState.FAIL),
-            running=states.count(TrialState.RUNNING),
-            waiting=states.count(TrialState.WAITING),
-        )
+        return Counts.of(self.trials())
 
     def owed(self, n_trials: int) -> int:
         """Trials without an end yet; running ones are owed until they have one."""
         return max(0, n_trials - self.counts().finished)
 
-    def best(self) -> list[FrozenTrial]:
+    def best(self, trials: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
         """The complete trial with the best value; with several objectives those that none beats in all (Pareto).
 
-        By number, and of equal ones the first; empty before the first complete trial.
+        By number, and of equal ones the first; empty before the first complete trial. `trials`: as read before.
         """
+        there = self.trials() if trials is None else trials
+        complete = [trial for trial in there if trial.state == TrialState.COMPLETE]
         if len(self._study.directions) > 1:
-            return sorted(self._study.best_trials, key=lambda trial: trial.number)
+            front = {trial.number for trial in self._study.best_trials}
+            return [trial for trial in complete if trial.number in front]
         sign = 1 if self._study.direction == StudyDirection.MAXIMIZE else -1
-        complete = self.trials((TrialState.COMPLETE,))
         return [max(complete, key=lambda trial: sign * float(trial.value or 0.0))] if complete else []
 
     def as_optuna(self) -> optuna.Study:

@@ -91,17 +91,14 @@ class Affine:
     def __call__(self, images: Tensor) -> Tensor:
         angle = _chance(images, -self.degrees, self.degrees).flatten() * (math.pi / 180)
         grow = 1 / _chance(images, self.scale[0], self.scale[1]).flatten()
-        # as `affine_grid` counts, a side is 2 long; rows: x, then y
-        move = torch.empty(len(images), 2, device=images.device).uniform_(-2 * self.translate, 2 * self.translate)
         height, width = images.shape[2:]
         cos, sin = angle.cos() * grow, angle.sin() * grow
-        theta = torch.stack(
-            [
-                torch.stack([cos, -sin * height / width, move[:, 0]], 1),
-                torch.stack([sin * width / height, cos, move[:, 1]], 1),
-            ],
-            1,
+        # from a place in the new picture to the one in the old it is taken from; a side is 2 long; rows: x, then y
+        turn = torch.stack(
+            [torch.stack([cos, -sin * height / width], 1), torch.stack([sin * width / height, cos], 1)], 1
         )
+        move = torch.empty(len(images), 2, 1, device=images.device).uniform_(-2 * self.translate, 2 * self.translate)
+        theta = torch.cat([turn, -turn @ move], 2)
         grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
         return functional.grid_sample(images.float(), grid, align_corners=False)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torchvision.transforms import v2
 from besom.data.augment import Affine, ColorJitter, Crop, Cutout, Flip
 
 COUNT = 64
+PLACES = list(product(range(5), range(5)))
 
 
 @pytest.fixture(params=[torch.uint8, torch.float32], ids=["bytes", "floats"])
@@ -36,12 +39,8 @@ def test_crop_moves_each_picture_by_whole_pixels_of_its_own(images: Tensor):
     padded = v2.functional.pad(images, [2])
     found = set()
     for one, whole in zip(cropped, padded, strict=True):
-        places = [
-            (top, left)
-            for top in range(5)
-            for left in range(5)
-            if one.equal(whole[:, top : top + 12, left : left + 10])
-        ]
+        windows = {place: whole[:, place[0] : place[0] + 12, place[1] : place[1] + 10] for place in PLACES}
+        places = [place for place, window in windows.items() if one.equal(window)]
         assert len(places) == 1
         found.update(places)
     assert len(found) > 15  # of 25

@@ -62,6 +62,7 @@ def _problems(error: ValidationError, cfg: DictConfig) -> Iterator[str]:
 def _check_targets_exist(settings: Settings) -> None:
     """The user's own modules must at least be there; they are imported when they are built."""
     sections = [settings.data.source, settings.model, settings.loss, settings.optimizer, settings.scheduler]
+    sections += settings.data.augment.more
     for section in sections:
         module = section.target.rpartition(".")[0]
         top = module.partition(".")[0]

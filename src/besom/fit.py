@@ -18,16 +18,19 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 from torch.optim import Optimizer
 
 from besom.callbacks import Begin, Objective
+from besom.config import load
 from besom.data import ImageData, Images, Originals, Parts, augmentation, decoded
 from besom.errors import InputError, near
 from besom.hydra_versions import expect_any_target
 from besom.model import Classifier
+from besom.numerics import Numerics, Tuned, tuned
 from besom.settings import Settings, Target
 from besom.tracking.log import RunLog
 from besom.tracking.logger import RunLogger
@@ -50,6 +53,7 @@ def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]
         torch.set_num_threads(settings.trainer.num_threads)
     data = build_data(settings)
     module = build_module(settings, data)
+    numerics = _settle(settings, module, data, log)
     objective = Objective(settings.objective)
     checkpoint = ModelCheckpoint(
         dirpath=folder / "checkpoints",
@@ -59,9 +63,8 @@ def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]
         save_last=True,
         enable_version_counter=False,
     )
-    trainer = build_trainer(
-        settings, RunLogger(log), [Begin(begin), objective, checkpoint, *_early_stopping(settings)], folder
-    )
+    callbacks = [Begin(begin), objective, checkpoint, *_early_stopping(settings)]
+    trainer = build_trainer(settings, numerics, RunLogger(log), callbacks, folder)
     _write_down(trainer, data, module, log)
     _run(trainer, lambda: trainer.fit(module, datamodule=data, ckpt_path=_earlier_attempt(folder)))
     value = objective.value()
@@ -111,13 +114,50 @@ def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
     return Classifier(
         network=model,
         loss=_build(settings.loss, "loss"),
-        make_optimizer=lambda parameters: _build(settings.optimizer, "optimizer", list(parameters)),
+        make_optimizer=lambda parameters, fused: _build(
+            settings.optimizer, "optimizer", list(parameters), **({} if fused is None else {"fused": fused})
+        ),
         make_schedule=lambda optimizer, total_steps: _schedule(settings, optimizer, total_steps),
         num_classes=data.num_classes,
     )
 
 
-def build_trainer(settings: Settings, logger: RunLogger, callbacks: list[Callback], folder: Path) -> pl.Trainer:
+def prepare(config: DictConfig) -> tuple[list[str], str]:
+    """What shall be the same for all trials of a sweep, as overrides, and why; asked with the first trial's config."""
+    settings = load(config)
+    if settings.trainer.tune_step is None:
+        return [], ""
+    if settings.trainer.num_threads:
+        torch.set_num_threads(settings.trainer.num_threads)
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    data = build_data(settings)
+    found = _tuned(settings, build_module(settings, data), data)
+    return found.numerics.overrides(), found.said
+
+
+def _settle(settings: Settings, module: pl.LightningModule, data: ImageData, log: RunLog) -> Numerics:
+    """How steps are computed, in the module and the data too."""
+    numerics = Numerics.asked(settings.trainer)
+    if settings.trainer.tune_step:
+        found = _tuned(settings, module, data)
+        numerics = found.numerics
+        log.tags({"besom.numerics": found.said})
+    numerics.layout(module)
+    data.memory_format = numerics.memory_format
+    if isinstance(module, Classifier):
+        module.fused = numerics.fused
+    return numerics
+
+
+def _tuned(settings: Settings, module: pl.LightningModule, data: ImageData) -> Tuned:
+    if isinstance(module, Classifier):
+        return tuned(settings.trainer, module, data)
+    return Tuned(Numerics.asked(settings.trainer), "as asked: how a LightningModule of your own trains is not known")
+
+
+def build_trainer(
+    settings: Settings, numerics: Numerics, logger: RunLogger, callbacks: list[Callback], folder: Path
+) -> pl.Trainer:
     options = settings.trainer
     if options.accelerator in ("cuda", "gpu", "mps"):
         _check_device(options.accelerator)
@@ -126,7 +166,7 @@ def build_trainer(settings: Settings, logger: RunLogger, callbacks: list[Callbac
         accelerator=options.accelerator,
         devices=options.devices,
         strategy=options.strategy,
-        precision=options.precision,
+        precision=numerics.precision,
         deterministic=options.deterministic,
         gradient_clip_val=options.gradient_clip_val,
         accumulate_grad_batches=options.accumulate_grad_batches,

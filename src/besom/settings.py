@@ -61,6 +61,10 @@ Count = Annotated[int, Field(ge=1)]
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 Activation = Annotated[str, AfterValidator(_activation)]
 Folder = Annotated[str, AfterValidator(_folder)]
+Precision = Literal[
+    "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true", "32", "16", "bf16", "64"
+]  # fmt: skip
+MemoryFormat = Literal["contiguous", "channels_last"]
 Size = Annotated[list[Count], Field(min_length=2, max_length=2)]  # height, width
 Devices = Annotated[Any, AfterValidator(_devices)]
 
@@ -325,13 +329,16 @@ class EarlyStopping(Section):
 
 
 class Trainer(Section):
+    """Of Lightning's Trainer, but for how a step is computed: `besom.numerics`."""
+
     max_epochs: Count
     accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"]
     devices: Devices
     strategy: str
-    precision: Literal[
-        "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true", "32", "16", "bf16", "64", 16, 32, 64
-    ]
+    precision: Precision | Literal["auto", 16, 32, 64]
+    memory_format: MemoryFormat | Literal["auto"]
+    fused: Literal["auto", True, False]
+    tune_step: Literal["auto"] | None
     num_threads: Count | None
     deterministic: bool
     gradient_clip_val: Positive | None

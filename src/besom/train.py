@@ -25,11 +25,12 @@ from besom.settings import Settings
 from besom.tracking import Away, RunLog, Scribe, Store
 from besom.tracking.resend import own, recorder_of
 from besom.tracking.usage import sampled
-from besom.trial import in_sweep, preload
+from besom.trial import in_sweep, preload, prepare
 
 
 @hydra.main(**VERSION_BASE, config_path=str(shipped("conf")), config_name="train")
 @preload("besom.fit")
+@prepare("besom.fit.prepare")
 def main(cfg: DictConfig) -> float:
     """One tracked run; returns its objective, so that any Hydra sweeper can use it."""
     settings = load(cfg)

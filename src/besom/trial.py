@@ -89,6 +89,24 @@ def _meeting_point() -> Any:
     return distributed.distributed_c10d._get_default_store()
 
 
+def prepare(function: str) -> Callable[[Task], Task]:
+    """Name a function that is asked once, before a study's first trial, what shall be the same for all its trials.
+
+    It is called with the first trial's config, in a process of its own, where and as that trial would be, and returns
+    overrides, which every trial is given, and a line that says why. The study remembers both.
+
+    >>> @hydra.main(config_path="conf", config_name="config", version_base="1.3")
+    ... @besom.prepare("my_project.tuning.best_batch_size")
+    ... def main(cfg): ...
+    """
+
+    def mark(task: Task) -> Task:
+        task.besom_prepare = function  # type: ignore[attr-defined]
+        return task
+
+    return mark
+
+
 def preload(*modules: str) -> Callable[[Task], Task]:
     """Name the slow imports of a task function, so that a sweep does them once and not in every trial.
 

@@ -3,12 +3,13 @@
 from besom.data.augment import augmentation
 from besom.data.cache import decoded
 from besom.data.images import Chunk, Images, Originals
-from besom.data.module import Batches, ImageData
+from besom.data.module import Batch, Batches, ImageData
 from besom.data.parts import Parts
 from besom.data.sources import digits, fake, image_folder
 from besom.data.vision import vision
 
 __all__ = [
+    "Batch",
     "Batches",
     "Chunk",
     "ImageData",

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from besom.data.images import Images
 from besom.data.parts import Parts
+from besom.settings import MemoryFormat
 
 Batch = tuple[Tensor, Tensor]
+MEMORY_FORMATS = {"contiguous": "contiguous_format", "channels_last": "channels_last"}  # torch's names
 SHARE = 0.25  # of a GPU's free memory that a part's pictures may take
 
 
@@ -80,6 +82,7 @@ class ImageData(pl.LightningDataModule):
         self._batch_size = batch_size
         self._seed = seed
         self._augment = augment
+        self.memory_format: MemoryFormat = "contiguous"  # of the batches: or channels_last, as the network has it
         self._mean, self._std = parts.mean.view(1, -1, 1, 1), parts.std.view(1, -1, 1, 1)
 
     def train_dataloader(self) -> Batches:
@@ -97,8 +100,13 @@ class ImageData(pl.LightningDataModule):
         if self.trainer and self.trainer.training:
             for step in self._augment:
                 images = step(images)
+        return self.normalised(images, self.memory_format), labels
+
+    def normalised(self, images: Tensor, memory_format: MemoryFormat) -> Tensor:
+        """As the source has them → float32; over the training part each channel has mean 0 and deviation 1."""
         self._mean, self._std = self._mean.to(images.device), self._std.to(images.device)
-        return images.float().sub_(self._mean).div_(self._std), labels
+        pixels = images.float().sub_(self._mean).div_(self._std)
+        return pixels.contiguous(memory_format=getattr(torch, MEMORY_FORMATS[memory_format]))
 
     def _order(self, length: int) -> Tensor:
         """An epoch's own: a run that goes on from a checkpoint goes on with the order it would have had."""

@@ -12,13 +12,14 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 Batch = tuple[Tensor, Tensor]  # images: float32 [B, C, H, W]; labels: int64 [B]
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeOptimizer = Callable[[Iterable[nn.Parameter], bool | None], Optimizer]
 MakeSchedule = Callable[[Optimizer, int], dict[str, Any]]
 
 
 class Classifier(pl.LightningModule):
     """Logs `STAGE/loss`, `STAGE/acc` and `STAGE/f1` (macro) for train, val and test, once an epoch, by epoch number.
 
+    `make_optimizer(parameters, fused)`: `fused` None leaves the choice of its kernel to torch.
     `make_schedule(optimizer, total_steps)` returns Lightning's scheduler config.
     """
 
@@ -35,7 +36,8 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.network = network
         self.loss = loss
-        self._make_optimizer = make_optimizer
+        self.make_optimizer = make_optimizer
+        self.fused: bool | None = None
         self._make_schedule = make_schedule
         # one for each stage: validation runs in the middle of a training epoch
         self.train_scores, self.val_scores, self.test_scores = (Scores(num_classes) for _ in range(3))
@@ -64,7 +66,7 @@ class Classifier(pl.LightningModule):
         self._publish(self.test_scores.take("test"))
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._make_optimizer(self.parameters())
+        optimizer = self.make_optimizer(self.parameters(), self.fused)
         return {
             "optimizer": optimizer,
             "lr_scheduler": self._make_schedule(optimizer, int(self.trainer.estimated_stepping_batches)),

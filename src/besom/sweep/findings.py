@@ -20,6 +20,7 @@ from besom.sweep.study import (
     QUESTION,
     REASON,
     RUN,
+    SETTLED,
     SLOTS,
     Counts,
     Stop,
@@ -45,6 +46,7 @@ class Findings:
     best: list[FrozenTrial]  # one; with several objectives the Pareto front; none before a trial is complete
     supervisor: Lease | None  # of the process that sweeps it, or died while it did
     slots: int  # of the supervisor's own workers
+    settled: str  # what its app has settled for all trials, in words
     stop: Stop | None  # what has ended its last sweep before the budget was spent
     optuna: OptunaStudy  # for what Optuna itself computes; not to be written to
 
@@ -64,6 +66,7 @@ class Findings:
             best=study.best(trials),
             supervisor=study.supervisor(),
             slots=study.recall(SLOTS) or 0,
+            settled=(study.recall(SETTLED) or {}).get("said", ""),
             stop=study.stop(),
             optuna=study.as_optuna(),
         )

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from besom.errors import InputError
 from besom.sweep.plan import Plan
-from besom.sweep.study import FORKED, RUN, Study, StudyChanged
+from besom.sweep.study import FORKED, RUN, SETTLED, Study, StudyChanged
 
 MAX_FORKS = 1000
 
@@ -28,6 +28,7 @@ def open_or_fork(plan: Plan, create: Callable[[str, Sequence[FrozenTrial]], Stud
             old = Study(plan.storage, name)
             continue
         if old:
+            study.remember(SETTLED, old.recall(SETTLED))
             fits = sum(FORKED in trial.user_attrs for trial in study.trials())
             print(f"study {name}: a fork of {old.name}, of whose trials {fits} fit; they count as this study's")
         return study

@@ -20,7 +20,9 @@ ENDED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialStat
 def note(findings: Findings, experiment: str, run: str) -> str:
     """Markdown, with links to the runs in the same MLflow."""
     runs = f"#/experiments/{experiment}/runs"
-    parts = [findings.question, *_best(findings, runs), _state(findings), _table(findings, runs), _links(runs, run)]
+    settled = f"All trials: {_cell(findings.settled)}" if findings.settled else ""
+    found = [*_best(findings, runs), _state(findings), _table(findings, runs)]
+    parts = [findings.question, *found, settled, _links(runs, run)]
     while len(text := "\n\n".join(filter(None, parts))) > MAX_NOTE:  # of commands and points as long as that
         longest = max(parts, key=len)
         parts[parts.index(longest)] = f"{longest[: MAX_NOTE // 3]} …" if len(longest) > MAX_NOTE // 3 else ""

@@ -48,6 +48,11 @@ def _points(space: Space) -> Iterator[dict[str, Value]]:
                 yield point
 
 
+def first_point(space: Space) -> dict[str, Value]:
+    """The first value of each key."""
+    return _filled(space, {})
+
+
 def _filled(space: Space, asked: Mapping[str, Value]) -> dict[str, Value]:
     """The point with these values, and the first of whatever else it has."""
     point: dict[str, Value] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
@@ -52,6 +52,8 @@ N_TRIALS, DEADLINE, TRACKING, EXPERIMENT, COMMAND, FIXED = (
 )
 # what it is to find out, in words; the app it sweeps, as a user would start it; how many trials at a time
 QUESTION, PROGRAM, SLOTS = "besom.question", "besom.program", "besom.slots"
+# what its app has settled before its first trial, for all of them: overrides, and why; who asks it just now
+SETTLED, SETTLER = "besom.settled", "besom.settler"
 # user attributes of a trial
 RUN, LEASE, BEAT, ENDS, KIND, REASON, OVERRIDES = (
     "besom.run",
@@ -371,6 +373,16 @@ class Study:
         asked = self.recall(STOP)
         return Stop(**asked) if asked else None
 
+    @_all_or_nothing
+    def may_settle(self, mine: Lease, watch: Watch) -> bool:
+        """True for one process at a time; for no other one until it is done, or dead."""
+        with self._lock():
+            asks = Lease.from_attr(self.recall(SETTLER))
+            if self.recall(SETTLED) or (asks and not watch.stopped(SETTLER, asks)):
+                return False
+            self.remember(SETTLER, mine.as_attr())
+            return True
+
     def supervisor(self) -> Lease | None:
         """The lease of the process that supervises the study, or of one that died while it did."""
         return Lease.from_attr(self.recall(SUPERVISOR))
@@ -446,7 +458,7 @@ class Study:
         ends = self._storage.get_trial(trial_id).user_attrs.get(ENDS, [])
         self._storage.set_trial_user_attr(trial_id, ENDS, [*ends, end])
 
-    def _lock(self) -> Any:
+    def _lock(self) -> AbstractContextManager[object]:
         return alone(self._rdb, f"besom {self.name}")
 
     def _load(self) -> optuna.Study:

@@ -36,6 +36,7 @@ from besom.sweep.study import (
     PROGRAM,
     QUESTION,
     REASON,
+    SETTLED,
     SLOTS,
     SWEPT,
     TRACKING,
@@ -159,6 +160,7 @@ class _Look:
     judge: Judge
     page: Page | None  # None: nothing is recorded
     _renewed: float = 0.0
+    _settled: bool = False  # and said
     _was_asked: bool = False  # to stop, by `besom stop`
 
     def __call__(self) -> None:
@@ -168,6 +170,10 @@ class _Look:
         if time.monotonic() - self._renewed > self.plan.lease_s / BEATS:
             self.renew()
             self._renewed = time.monotonic()
+        if not self._settled and (known := self.study.recall(SETTLED)):
+            self._settled = True
+            if known["said"]:
+                self.view.say(f"all trials: {known['said']}")
         for number in self.study.reap(self.watch, self.plan.max_retries):
             self.view.say(f"trial {number}: its worker is gone; given back")
         if stop := self.judge.verdict():

@@ -23,6 +23,7 @@ from besom.sweep.job import App
 from besom.sweep.lease import Watch
 from besom.sweep.plan import Plan
 from besom.sweep.samplers import make_pruner, make_sampler
+from besom.sweep.settle import settled
 from besom.sweep.study import PARENT_RUN, SUPERVISOR, Study
 from besom.tracking import Store
 
@@ -79,6 +80,8 @@ class Worker:
             return not told and not orphaned() and time.time() < plan.deadline
 
         try:
+            if study.owed(plan.n_trials):
+                plan = settled(plan, self.app, study, goes_on)
             while goes_on() and study.owed(plan.n_trials):
                 study.reap(watch, plan.max_retries)
                 if claim := study.claim(plan.n_trials, sampler, pruner, slot):

@@ -1,0 +1,132 @@
+"""A whole sweep of twelve trials on 28x28 pictures, against a bare loop, and against the same glued by hand.
+
+python benchmarks/sweep_vs_floor.py [SEEDS]
+
+All train the same twelve points for three epochs, two at a time, one thread each; each process's start counts.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, median
+
+import optuna
+from contenders.points import ACTIVATIONS, BATCH, EPOCHS, OPTIMIZERS, POINTS, RATES, TRAIN, VAL, WORKERS
+from table import heading, table
+from warped_digits import write
+
+HERE = Path(__file__).parent
+BESOM = str(Path(sys.executable).parent / "besom")
+HELD_OUT = 500  # pictures of the makers' test set, which nobody looks at
+SWEEP = f"""
+# @package _global_
+defaults:
+  - override /data: mnist
+  - override /hydra/sweeper: besom
+  - override /hydra/sweeper/sampler: grid
+hydra:
+  sweeper:
+    study_name: floor
+    n_trials: {len(POINTS)}
+    n_jobs: {WORKERS}
+    threads_per_trial: 1
+    params:
+      model.activation: choice({",".join(ACTIVATIONS)})
+      optimizer: choice({",".join(OPTIMIZERS)})
+      optimizer.lr: choice({",".join(map(str, RATES))})
+data:
+  batch_size: {BATCH}
+  val_split: {VAL / (TRAIN + VAL + HELD_OUT)}
+model: {{depth: 3, width: 32, hidden: [128], dropout: 0.0}}
+trainer: {{max_epochs: {EPOCHS}, num_threads: 1, tune_step: auto, accelerator: cpu}}
+"""
+
+
+@dataclass
+class Contender:
+    sweep: Callable[[Path, int], list[float]]  # in a folder, with a seed: the value of each trial
+    seconds: list[float] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
+
+    def run(self, data: Path, seed: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "data").symlink_to(data)
+            begin = time.monotonic()
+            values = self.sweep(Path(folder), seed)
+            self.seconds.append(time.monotonic() - begin)
+        assert len(values) >= len(POINTS), values
+        self.best.append(max(values))
+
+
+def bare(folder: Path, seed: int) -> list[float]:
+    return _side_by_side(folder, [("bare.py", "data", str(number), str(seed)) for number in range(WORKERS)])
+
+
+def by_hand(folder: Path, seed: int) -> list[float]:
+    return _side_by_side(folder, [("by_hand.py", "data", str(seed))] * WORKERS)
+
+
+def besom(folder: Path, seed: int) -> list[float]:
+    (folder / "floor.yaml").write_text(SWEEP)
+    words = [BESOM, "sweep", "floor.yaml", f"data.source.root={folder}/data", f"seed={seed}"]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True, env=_environment(folder))
+    study = optuna.load_study(study_name="floor", storage=f"sqlite:///{folder}/optuna.db")
+    return [trial.value for trial in study.trials if trial.value is not None]
+
+
+def _side_by_side(folder: Path, commands: list[tuple[str, ...]]) -> list[float]:
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "contenders" / script), *words],
+            cwd=folder, env=_environment(folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )
+        for script, *words in commands
+    ]  # fmt: skip
+    said = [process.communicate()[0] for process in started]
+    assert not any(process.returncode for process in started), said
+    return [float(line) for out in said for line in out.split()]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Nothing is left of an earlier run: besom decodes the pictures anew."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "BESOM_CACHE": str(folder / "cache")}
+
+
+def main(seeds: int) -> None:
+    contenders = {"bare fp32 loop": Contender(bare), "by hand": Contender(by_hand), "besom": Contender(besom)}
+    with tempfile.TemporaryDirectory() as folder:
+        data = write(Path(folder), train=TRAIN + VAL, test=HELD_OUT)
+        for seed in range(seeds):
+            for contender in contenders.values():
+                contender.run(data, seed)
+    floor = contenders["bare fp32 loop"]
+    print(heading("sweep_vs_floor"))
+    print(
+        table(
+            [
+                f"{len(POINTS)} trials of {EPOCHS} epochs, {WORKERS} at a time",
+                "seconds",
+                "of the bare loop's",
+                "best val/acc",
+            ],
+            [
+                [name, f"{median(one.seconds):.1f}", _ratio(one, floor), f"{mean(one.best):.4f}"]
+                for name, one in contenders.items()
+            ],
+        )
+    )
+
+
+def _ratio(one: Contender, floor: Contender) -> str:
+    return f"{median(ours / theirs for ours, theirs in zip(one.seconds, floor.seconds, strict=True)):.2f}"
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)

@@ -19,6 +19,7 @@ from statistics import mean, median
 
 import optuna
 from contenders.points import ACTIVATIONS, BATCH, EPOCHS, OPTIMIZERS, POINTS, RATES, TRAIN, VAL, WORKERS
+from mlflow import MlflowClient
 from table import heading, table
 from warped_digits import write
 
@@ -70,6 +71,9 @@ def bare(folder: Path, seed: int) -> list[float]:
 
 
 def by_hand(folder: Path, seed: int) -> list[float]:
+    # two processes that make fresh databases at once destroy each other's tables
+    optuna.create_study(study_name="by_hand", storage=f"sqlite:///{folder}/study.db", direction="maximize")
+    MlflowClient(f"sqlite:///{folder}/by_hand.db").create_experiment("by_hand")
     return _side_by_side(folder, [("by_hand.py", "data", str(seed))] * WORKERS)
 
 
@@ -108,20 +112,12 @@ def main(seeds: int) -> None:
                 contender.run(data, seed)
     floor = contenders["bare fp32 loop"]
     print(heading("sweep_vs_floor"))
-    print(
-        table(
-            [
-                f"{len(POINTS)} trials of {EPOCHS} epochs, {WORKERS} at a time",
-                "seconds",
-                "of the bare loop's",
-                "best val/acc",
-            ],
-            [
-                [name, f"{median(one.seconds):.1f}", _ratio(one, floor), f"{mean(one.best):.4f}"]
-                for name, one in contenders.items()
-            ],
-        )
-    )
+    rows = [
+        [name, f"{median(one.seconds):.1f}", f"{mean(one.best):.4f}", _ratio(one, floor)]
+        for name, one in contenders.items()
+    ]
+    title = f"{len(POINTS)} trials of {EPOCHS} epochs, {WORKERS} at a time"
+    print(table([title, "seconds", "best val/acc", "ratio"], rows))
 
 
 def _ratio(one: Contender, floor: Contender) -> str:

@@ -58,8 +58,8 @@ BASE = ("hydra/sweeper=besom", f"hydra.sweeper.lease={LEASE_S}", "hydra.sweeper.
 class Sweep:
     """A sweep in the background, and a look into its processes."""
 
-    def __init__(self, shell: Shell, *words: str, **env: str) -> None:
-        shell.write("app.py", APP)
+    def __init__(self, shell: Shell, *words: str, app: str = APP, **env: str) -> None:
+        shell.write("app.py", app)
         self.shell = shell
         self.words = (sys.executable, "app.py", "-m", *BASE, *words)
         self.process = shell.start(*self.words, **env)

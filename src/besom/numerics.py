@@ -121,10 +121,12 @@ def _fast_precisions(device: torch.device) -> Sequence[Precision]:
 
 def _has_bf16_units() -> bool:
     """Whether the CPU says so; one without them imitates bf16, slowly."""
-    if platform.system() != "Linux":
-        return False
-    words = Path("/proc/cpuinfo").read_text().split()
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words)
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_cpu_flags())
+
+
+def _cpu_flags() -> Sequence[str]:
+    """As Linux names them; elsewhere nothing is known."""
+    return Path("/proc/cpuinfo").read_text().split() if platform.system() == "Linux" else ()
 
 
 def _device(accelerator: str) -> torch.device:

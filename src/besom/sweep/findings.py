@@ -46,9 +46,9 @@ class Findings:
     best: list[FrozenTrial]  # one; with several objectives the Pareto front; none before a trial is complete
     supervisor: Lease | None  # of the process that sweeps it, or died while it did
     slots: int  # of the supervisor's own workers
-    settled: str  # what its app has settled for all trials, in words
     stop: Stop | None  # what has ended its last sweep before the budget was spent
     optuna: OptunaStudy  # for what Optuna itself computes; not to be written to
+    settled: str = ""  # what its app has settled for all trials, in words
 
     @classmethod
     def of(cls, study: Study) -> Self:

@@ -12,6 +12,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.utils import validation
 
+from besom.errors import RunError
 from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.tracking.recorder import MAX_METRICS, MAX_PARAMS, MAX_TAG, MAX_TAGS
 
@@ -191,10 +192,28 @@ def test_a_dataset_arrives_with_its_facts(log, record):
 def test_a_run_has_the_name_and_the_parent_it_was_given(store, record):
     parent = store.create_run("study", {})
 
-    run = record(name="0 · relu", parent=parent)
+    run = record(name="0 · relu", parent=lambda: parent)
 
     assert run.info.run_name == "0 · relu"
     assert run.data.tags["mlflow.parentRunId"] == parent
+
+
+def test_a_run_whose_parent_is_not_there_yet_is_made_later(store, log):
+    made: list[str] = []
+
+    def parent() -> str:
+        if not made:
+            raise RunError("the study has no run yet")
+        return made[0]
+
+    recorder = Recorder(store, log.path, parent=parent)
+    with pytest.raises(RunError):
+        recorder.carry()
+    assert recorder.run_id is None
+
+    made.append(store.create_run("study", {}))
+    recorder.carry()
+    assert store.client.get_run(recorder.run_id).data.tags["mlflow.parentRunId"] == made[0]
 
 
 # ── once, and only once ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -396,10 +415,10 @@ def test_a_run_whose_making_was_not_answered_is_not_made_twice(store, log, monke
 
 def test_an_earlier_attempts_run_is_found_by_what_it_is_known_by(store, record):
     parent = store.create_run("study", {})
-    first = record(parent=parent, known_by={"besom.trial": "3"})
-    record(parent=parent, known_by={"besom.trial": "33"})
+    first = record(parent=lambda: parent, known_by={"besom.trial": "3"})
+    record(parent=lambda: parent, known_by={"besom.trial": "33"})
 
-    again = record(parent=parent, known_by={"besom.trial": "3"}, is_new=False)
+    again = record(parent=lambda: parent, known_by={"besom.trial": "3"}, is_new=False)
 
     assert again.info.run_id == first.info.run_id
 

@@ -77,18 +77,19 @@ def test_a_small_gain_is_not_worth_another_rounding(timed, module, data):
     assert tuned(trainer(), module, data).numerics == PLAIN
 
 
-def test_what_does_not_agree_with_fp32_is_not_taken(timed, module, data, monkeypatch):
+@pytest.mark.parametrize(("error", "taken"), [(0.005, BF16), (0.02, PLAIN), (-0.02, PLAIN)])
+def test_what_does_not_agree_with_fp32_is_not_taken(timed, module, data, monkeypatch, error, taken):
     timed[BF16] = 0.5
     step = numerics._Candidate.step
 
     def wrong(candidate):
         step(candidate)
         if candidate.numerics.precision == "bf16-mixed":
-            candidate.losses[-1] *= 1.1
+            candidate.losses[-1] *= 1 + error
 
     monkeypatch.setattr(numerics._Candidate, "step", wrong)
 
-    assert tuned(trainer(), module, data).numerics == PLAIN
+    assert tuned(trainer(), module, data).numerics == taken
 
 
 def test_a_loss_that_is_no_number_does_not_agree(timed, module, data, monkeypatch):

@@ -335,8 +335,8 @@ class Trainer(Section):
     accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"]
     devices: Devices
     strategy: str
-    precision: Precision | Literal["auto", 16, 32, 64]
-    memory_format: MemoryFormat | Literal["auto"]
+    precision: Literal[Precision, "auto", 16, 32, 64]
+    memory_format: Literal[MemoryFormat, "auto"]
     fused: Literal["auto", True, False]
     tune_step: Literal["auto"] | None
     num_threads: Count | None

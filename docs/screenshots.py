@@ -19,11 +19,16 @@ from terminal import Terminal
 
 HERE = Path(__file__).parent
 TRIALS = 8  # of the sweep, when its terminal is looked at
-COLOURS = {"default": "#e6e6e6", "green": "#7fc98b", "red": "#e2727a", "brown": "#dcb767", "blue": "#7aa7e0"} | {
+COLOURS = {  # of a terminal, as pyte names them
+    "default": "#e6e6e6",
+    "green": "#7fc98b",
+    "red": "#e2727a",
+    "brown": "#dcb767",
+    "blue": "#7aa7e0",
     "cyan": "#6cc3c9",
     "magenta": "#c58fd6",
     "brightblack": "#7b8290",
-}  # of a terminal, as pyte names them
+}
 PAGE = """<body style="margin:0;background:#1b1e24"><pre style="margin:0;padding:18px 22px;color:#e6e6e6;
 font:15px/1.35 'DejaVu Sans Mono',monospace;display:inline-block">{}</pre></body>"""
 

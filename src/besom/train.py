@@ -22,7 +22,7 @@ from besom.hydra_versions import VERSION_BASE
 from besom.kept import write
 from besom.secrecy import environment_unread, hide, public, public_value
 from besom.settings import Settings
-from besom.tracking import Away, RunLog, Scribe, Store
+from besom.tracking import AwayError, RunLog, Scribe, Store
 from besom.tracking.resend import own, recorder_of
 from besom.tracking.usage import sampled
 from besom.trial import in_sweep, preload, prepare
@@ -62,7 +62,7 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
         def begin() -> None:
             try:
                 _ = store.client  # a store that cannot be opened is refused before the first step
-            except Away as away:
+            except AwayError as away:
                 print(f"besom: {away}\nthe run begins, and is recorded when MLflow is back", file=sys.stderr)
             log.begin(**about)
             scribe.take(run)

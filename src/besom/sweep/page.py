@@ -25,7 +25,7 @@ from besom.sweep.findings import Findings
 from besom.sweep.note import note
 from besom.sweep.record import faults
 from besom.sweep.study import FIXED, N_TRIALS, PARENT_RUN, PROGRAM, Study
-from besom.tracking import Away, Store, persistently
+from besom.tracking import AwayError, Store, persistently
 from besom.tracking.facts import tags
 from besom.tracking.recorder import MAX_METRICS, Status
 from besom.tracking.store import as_key
@@ -55,19 +55,19 @@ class Page:
         """The study's run is made once, and the same in every session.
 
         Raises:
-            Away: MLflow does not answer: `refresh` makes it.
+            AwayError: MLflow does not answer: `refresh` makes it.
             InputError: MLflow has refused it.
         """
         self._writing = _in_a_thread(self._take_up)
         if not wait([self._writing], OPENING_S if self._store.is_server else None).done:
-            raise Away(f"tracking_uri={masked(self._store.uri)}: MLflow has not answered for {OPENING_S:g} s")
+            raise AwayError(f"tracking_uri={masked(self._store.uri)}: MLflow has not answered for {OPENING_S:g} s")
         self._writing.result()
 
     def begin(self) -> str:
         """Its run; made if there is none.
 
         Raises:
-            Away: MLflow does not answer.
+            AwayError: MLflow does not answer.
             InputError: MLflow has refused it.
         """
         if self._run is None:

@@ -46,7 +46,7 @@ from besom.sweep.study import (
 from besom.sweep.terminal import Progress, progress
 from besom.sweep.terminal.lines import summary
 from besom.sweep.worker import Asked, Worker
-from besom.tracking import Away, Store
+from besom.tracking import AwayError, Store
 from besom.tracking.recorder import Status
 
 POLL_S = 0.5  # between two looks at the study while workers run
@@ -124,7 +124,7 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
 def _open(page: Page) -> None:
     try:
         page.open()
-    except Away as away:
+    except AwayError as away:
         print(f"{away}\nthe sweep begins; what it finds is recorded when MLflow is back", flush=True)
 
 

@@ -47,7 +47,7 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 T = TypeVar("T")
 
 
-class Away(InputError):  # noqa: N818 - who is
+class AwayError(InputError):
     """A server of MLflow's that is there, and does not do now what it may do later."""
 
 
@@ -55,7 +55,7 @@ def persistently(ask: Callable[[], T], where: str) -> T:
     """Ask again what MLflow did not answer; what is asked must add nothing when it is done twice.
 
     Raises:
-        Away: MLflow does not answer.
+        AwayError: MLflow does not answer.
         InputError: it has refused.
     """
     for pause_s in (*PAUSES_S, None):
@@ -65,7 +65,7 @@ def persistently(ask: Callable[[], T], where: str) -> T:
             raise
         except Exception as error:  # whatever MLflow, its store or the network raise
             if pause_s is None:
-                kind = InputError if _is_refusal(error) else Away
+                kind = InputError if _is_refusal(error) else AwayError
                 raise kind(f"{where}: MLflow does not take it: {_first_line(error)}") from error
             time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
@@ -74,7 +74,7 @@ def persistently(ask: Callable[[], T], where: str) -> T:
 def _is_refusal(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
-    return isinstance(error, MlflowException) and error.get_http_status_code() < 500  # type: ignore[no-untyped-call]
+    return isinstance(error, MlflowException) and error.get_http_status_code() < 500
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Store:
         """Connect.
 
         Raises:
-            Away: a server does not answer as it should.
+            AwayError: a server does not answer as it should.
             InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody is there.
 
         """

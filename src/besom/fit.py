@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from besom.callbacks import Begin, Objective
@@ -94,8 +94,26 @@ def build_data(settings: Settings) -> ImageData:
             "a source returns besom.data.Images, or Originals"
         )
     parts = Parts.of(images, data.val_split, data.test_split, settings.seed)
-    more = [_build(step, f"data.augment.more[{number}]") for number, step in enumerate(data.augment.more)]
-    return ImageData(images, parts, data.batch_size, settings.seed, [*augmentation(data.augment), *more])
+    shape: tuple[int, int, int] = tuple(images.images.shape[1:])  # type: ignore[assignment]
+    steps = augmentation(data.augment, shape)
+    for number, step in enumerate(data.augment.more):
+        where = f"data.augment.more[{number}]"
+        steps.append(_proven(_build(step, where), images.images[:2], f"{where}._target_={step.target}"))
+    return ImageData(images, parts, data.batch_size, settings.seed, steps)
+
+
+def _proven(step: Callable[[Tensor], Tensor], images: Tensor, where: str) -> Callable[[Tensor], Tensor]:
+    """Of a step that is not besom's own it is only known by trying whether it takes these pictures."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            changed = step(images.clone())
+    except Exception as error:  # whatever it makes of them
+        raise InputError(f"{where} cannot change pictures of {list(images.shape[1:])}: {error}") from error
+    if changed.shape != images.shape:
+        raise InputError(
+            f"{where} makes {list(changed.shape)} of a batch of {list(images.shape)}: the pictures must keep their size"
+        )
+    return step
 
 
 def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
@@ -123,15 +141,20 @@ def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
 
 
 def prepare(config: DictConfig) -> tuple[list[str], str]:
-    """What shall be the same for all trials of a sweep, as overrides, and why; asked with the first trial's config."""
+    """What shall be the same for all trials of a sweep, as overrides, and why; asked with the first trial's config.
+
+    Raises:
+        InputError: what all trials would fail of: pictures that cannot be read, a model that cannot be built.
+    """
     settings = load(config)
-    if settings.trainer.tune_step is None:
-        return [], ""
     if settings.trainer.num_threads:
         torch.set_num_threads(settings.trainer.num_threads)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     data = build_data(settings)
-    found = _tuned(settings, build_module(settings, data), data)
+    module = build_module(settings, data)
+    if settings.trainer.tune_step is None:
+        return [], ""
+    found = _tuned(settings, module, data)
     return found.numerics.overrides(), found.said
 
 

@@ -93,7 +93,8 @@ def prepare(function: str) -> Callable[[Task], Task]:
     """Name a function that is asked once, before a study's first trial, what shall be the same for all its trials.
 
     It is called with the first trial's config, in a process of its own, where and as that trial would be, and returns
-    overrides, which every trial is given, and a line that says why. The study remembers both.
+    overrides, which every trial is given, and a line that says why. The study remembers both. A
+    `besom.errors.InputError` that it raises ends the sweep, before a trial was begun.
 
     >>> @hydra.main(config_path="conf", config_name="config", version_base="1.3")
     ... @besom.prepare("my_project.tuning.best_batch_size")

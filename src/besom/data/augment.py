@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from besom.errors import InputError
 from besom.settings import Augment
 
 
@@ -124,8 +125,19 @@ class ColorJitter:
         return _chance(images, max(0.0, 1 - by), 1 + by)
 
 
-def augmentation(asked: Augment) -> list[Callable[[Tensor], Tensor]]:
-    """What is asked for, in this order: colours first, while all pixels are the picture's own."""
+def augmentation(asked: Augment, shape: tuple[int, int, int]) -> list[Callable[[Tensor], Tensor]]:
+    """What is asked for, in this order: colours first, while all pixels are the picture's own.
+
+    Raises:
+        InputError: it does not fit pictures of that shape (channels, height, width).
+    """
+    _, height, width = shape
+    for name, pixels in (("crop", asked.crop), ("cutout", asked.cutout)):
+        if pixels >= min(height, width):
+            raise InputError(
+                f"data.augment.{name}={pixels}: nothing may be left of a {height}x{width} picture; "
+                f"set at most {min(height, width) - 1}"
+            )
     steps: list[Callable[[Tensor], Tensor]] = []
     if asked.brightness or asked.contrast or asked.saturation:
         steps.append(ColorJitter(asked.brightness, asked.contrast, asked.saturation))

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -36,11 +36,12 @@ def decoded(originals: Originals) -> Images:
     Raises:
         InputError: the cache cannot be written, or the originals not be read.
     """
-    folder = cache_folder() / f"{originals.name}-{_key(originals)}"
+    key = _key(originals)
+    folder = cache_folder() / f"{originals.name}-{key}"
     if (kept := _read(folder)) is None:
         with FileLock(folder.with_suffix(".lock")):  # one process decodes, the others wait for it
             if (kept := _read(folder)) is None:
-                _make(originals, folder)
+                _make(originals, key, folder)
                 kept = _read(folder)
     assert kept is not None
     return kept
@@ -68,8 +69,11 @@ def cache_folder() -> Path:
 def _key(originals: Originals) -> str:
     """Of the files only size and time are asked: to read them all would take as long as to decode them."""
     known = hashlib.sha256(json.dumps([LAYOUT, dict(originals.settings)], sort_keys=True, default=str).encode())
-    for path in originals.files:
-        stat = path.stat()
+    for path in originals.files():
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
         known.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return known.hexdigest()[:16]
 
@@ -123,13 +127,17 @@ def _loaded(path: Path) -> Any:
         return None
 
 
-def _make(originals: Originals, folder: Path) -> None:
+def _make(originals: Originals, key: str, folder: Path) -> None:
     for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed on the way
         shutil.rmtree(left, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         classes, chunks = originals.decode()
-        written = _Written.of(chunks, new)
+        written = _Written.of(_checked(chunks, originals, classes), new)
+        if _key(originals) != key:
+            raise InputError(
+                f"the files in {originals.origin} have changed while they were read: begin again when they are at rest"
+            )
         about = {
             "name": originals.name,
             "origin": originals.origin,
@@ -152,6 +160,22 @@ def _make(originals: Originals, folder: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _checked(chunks: Iterable[Chunk], originals: Originals, classes: Sequence[str]) -> Iterator[Chunk]:
+    shape = None
+    for chunk in chunks:
+        try:
+            some = Images(originals.name, originals.origin, chunk.images, chunk.labels, classes)
+        except ValueError as error:
+            raise InputError(f"{originals.origin}: {error}") from error
+        shape = shape or some.images.shape[1:]
+        if some.images.shape[1:] != shape:
+            raise InputError(
+                f"{originals.origin}: pictures of {originals.name} are {list(shape)}, others "
+                f"{list(some.images.shape[1:])} (channels, height, width): make them one size"
+            )
+        yield chunk
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,10 @@ class Images:
                 f"but got {self.labels.dtype} {list(self.labels.shape)}"
             )
         if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
-            raise ValueError(f"labels of {self.name} must lie in 0..{len(self.classes) - 1}")
+            wrong = (self.labels < 0) | (self.labels >= len(self.classes))
+            raise ValueError(
+                f"labels of {self.name} must lie in 0..{len(self.classes) - 1}, but got {int(self.labels[wrong][0])}"
+            )
 
     @cached_property
     def digest(self) -> str:
@@ -62,12 +65,12 @@ class Chunk(NamedTuple):
 class Originals:
     """A labelled set where it lies, not decoded yet.
 
-    `settings` and `files` say what the decoded pictures depend on: while those are the same, so are these. `decode` is
-    called once on each machine; it returns the classes and the pictures, in chunks that fit into memory.
+    `settings` and `files()` say what the decoded pictures depend on: while those are the same, so are these. `decode`
+    is called once on each machine; it returns the classes and the pictures, in chunks that fit into memory.
     """
 
     name: str
     origin: str
     settings: Mapping[str, Any]
-    files: Iterable[Path]
+    files: Callable[[], Iterable[Path]]
     decode: Callable[[], tuple[Sequence[str], Iterable[Chunk]]]

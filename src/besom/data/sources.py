@@ -34,7 +34,7 @@ def digits() -> Originals:
         labels = torch.from_numpy(bunch.target).to(torch.int64)
         return [str(name) for name in bunch.target_names], iter([Chunk(images, labels)])
 
-    return Originals("digits", "scikit-learn", {"scikit-learn": version("scikit-learn")}, (), decode)
+    return Originals("digits", "scikit-learn", {"scikit-learn": version("scikit-learn")}, tuple, decode)
 
 
 def image_folder(folder: str, size: Sequence[int], channels: int) -> Originals:
@@ -52,7 +52,7 @@ def image_folder(folder: str, size: Sequence[int], channels: int) -> Originals:
             raise InputError(f"data.source.folder={folder}: {error}") from error
         return found.classes, _in_chunks(found.samples, partial(_picture, size=(width, height), channels=channels))
 
-    return Originals(there.name, folder, settings, _files(there), decode)
+    return Originals(there.name, folder, settings, partial(_files, there), decode)
 
 
 def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) -> Originals:
@@ -67,7 +67,7 @@ def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) ->
             noise = torch.randint(0, 128, (len(labels), channels, *size), generator=chance)
             yield Chunk((patterns[labels] + noise).to(torch.uint8), labels)
 
-    return Originals("fake", "made up", settings, (), lambda: ([str(name) for name in range(classes)], chunks()))
+    return Originals("fake", "made up", settings, tuple, lambda: ([str(name) for name in range(classes)], chunks()))
 
 
 def _files(folder: Path) -> Iterator[Path]:

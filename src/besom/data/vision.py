@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ def vision(dataset: str, root: str, download: bool, split: str | None = None) ->
         InputError: its files are not there, and cannot be downloaded.
     """
     there, published = Path(root).absolute(), PUBLISHED[dataset]
-    if not (files := published.there(there, split)):
+    files = partial(published.there, there, split)
+    if not files():
         _fetch(dataset, there, download, split)
-        files = published.there(there, split)
 
     def decode() -> tuple[Sequence[str], Iterator[Chunk]]:
         parts = [_part(dataset, there, split, for_test=for_test) for for_test in (False, True)]

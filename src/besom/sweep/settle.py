@@ -1,6 +1,7 @@
 """What an app settles once a study, for all its trials: one worker asks it before the first, the others wait.
 
-It is asked where and as a trial runs: in a process of its own, on a slot's device.
+It is asked where and as a trial runs: in a process of its own, on a slot's device. What it refuses (`InputError`) ends
+the sweep before its first trial.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from besom.errors import InputError
 from besom.secrecy import masked
 from besom.sweep.attempt import Attempt
 from besom.sweep.hold import BEATS
@@ -26,7 +28,7 @@ from besom.sweep.lease import Lease, Watch
 from besom.sweep.outcome import Terms
 from besom.sweep.plan import Plan
 from besom.sweep.rehearsal import first_point
-from besom.sweep.study import SETTLED, SETTLER, Study
+from besom.sweep.study import SETTLED, SETTLER, Stop, Study
 
 ANSWER = "settled.json"
 LEASH_S = 86400.0  # the pipe tells it of its worker's death
@@ -80,10 +82,12 @@ def _answer(plan: Plan, app: App, study: Study, mine: Lease, goes_on: Callable[[
         )
         with attempt:
             outcome = attempt.outcome(app.compose(0, plan.space.overrides(first_point(plan.space)), folder))
-        match outcome.state:
-            case "complete":
-                return dict(json.loads((folder / ANSWER).read_text()))
-            case "interrupted":
-                return None
+        if outcome.state == "complete":
+            return dict(json.loads((folder / ANSWER).read_text()))
+        if InputError.__name__ in outcome.exception:
+            study.request_stop(Stop("refused", outcome.reason.removeprefix(f"{outcome.exception[0]}: ")))
+            return None
+        if outcome.state == "interrupted":
+            return None
         # the trials will say it better, if it is theirs too
         return {"overrides": [], "said": masked(f"nothing was settled: {outcome.kind}: {outcome.reason}")}

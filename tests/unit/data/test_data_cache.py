@@ -31,7 +31,7 @@ class Counted:
 
     def __init__(self, *files: Path, **settings: object) -> None:
         self.times = 0
-        self.originals = Originals("noise", "a test", settings, files, self._decode)
+        self.originals = Originals("noise", "a test", settings, lambda: files, self._decode)
 
     def _decode(self) -> tuple[list[str], list[Chunk]]:
         self.times += 1
@@ -151,7 +151,7 @@ def decode():
         yield Chunk(torch.ones(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
     return ["one"], chunks()
 
-print(len(decoded(Originals("made", "a test", {}, (), decode)).labels))
+print(len(decoded(Originals("made", "a test", {}, tuple, decode)).labels))
 """
 
 
@@ -175,3 +175,53 @@ def test_a_cache_that_cannot_be_written_is_refused_with_the_way_out(monkeypatch:
     monkeypatch.setenv("BESOM_CACHE", "/dev/null/cache")
     with pytest.raises(InputError, match=r"cannot be kept in /dev/null/cache: set BESOM_CACHE to a folder"):
         decoded(Counted().originals)
+
+
+def test_a_folder_that_changes_while_it_is_read_is_refused(cache: Path, tmp_path: Path):
+    growing = tmp_path / "growing"
+    growing.write_text("so far")
+
+    def decode() -> tuple[list[str], list[Chunk]]:
+        growing.write_text("so far, and more")
+        return ["off", "on"], [Chunk(PICTURES, LABELS)]
+
+    with pytest.raises(InputError, match="a test have changed while they were read"):
+        decoded(Originals("noise", "a test", {}, lambda: [growing], decode))
+    assert not [path for path in cache.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (Chunk(PICTURES[:, :1], LABELS), r"pictures of noise are \[3, 2, 2\], others \[1, 2, 2\]"),
+        (Chunk(PICTURES.float(), LABELS), r"must be uint8 \[N, C, H, W\], but got torch.float32"),
+        (Chunk(PICTURES, LABELS + 1), r"labels of noise must lie in 0..1, but got 2"),
+        (Chunk(PICTURES, LABELS[:2]), r"must be int64 \[6\], but got torch.int64 \[2\]"),
+    ],
+)
+def test_what_cannot_be_a_set_is_refused_and_not_kept(cache: Path, second: Chunk, said: str):
+    def decode() -> tuple[list[str], list[Chunk]]:
+        return ["off", "on"], [Chunk(PICTURES, LABELS), second]
+
+    with pytest.raises(InputError, match=f"^a test: .*{said}"):
+        decoded(Originals("noise", "a test", {}, tuple, decode))
+    assert not [path for path in cache.iterdir() if path.is_dir()]
+
+
+NO_ROOM = """
+import resource, sys
+from besom.data import decoded, fake
+from besom.errors import InputError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # no file grows further: as on a full disk, write fails halfway
+try:
+    decoded(fake(n=100, size=[16, 16], channels=3, classes=2, seed=0))
+except InputError as error:
+    print(error)
+"""
+
+
+def test_of_a_set_for_which_there_is_no_room_nothing_is_left(cache: Path):
+    done = subprocess.run([sys.executable, "-c", NO_ROOM], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith(f"the pictures of fake cannot be kept in {cache}: File too large; set BESOM_CACHE")
+    assert [path.name for path in cache.iterdir() if not path.name.endswith(".lock")] == []

@@ -154,3 +154,25 @@ def test_pictures_of_any_colour_mode_are_read(channels, mode, tmp_path):
 
     whole = decoded(image_folder(str(tmp_path), size=[4, 4], channels=channels))
     assert whole.images.shape == (1, channels, 4, 4)
+
+
+def test_a_picture_that_is_cut_off_is_named(pictures):
+    broken = pictures / "hot" / "fire.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+
+    with pytest.raises(InputError, match=f"^{broken} is no picture that can be read .*: mend it, or take it away"):
+        decoded(image_folder(str(pictures), size=[4, 4], channels=3))
+
+
+def test_a_class_without_a_picture_is_named(pictures):
+    (pictures / "empty").mkdir()
+
+    with pytest.raises(InputError, match=r"data.source.folder=.*empty"):
+        decoded(image_folder(str(pictures), size=[4, 4], channels=3))
+
+
+def test_pictures_of_mixed_channels_become_what_is_asked(pictures):
+    _paint(pictures / "hot" / "grey.png", 5, 5, 128, "L")
+
+    whole = decoded(image_folder(str(pictures), size=[4, 4], channels=3))
+    assert whole.images[3].eq(128).all()

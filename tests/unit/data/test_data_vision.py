@@ -122,3 +122,17 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"the files of MNIST in .* cannot be read"):
         decoded(vision("MNIST", str(tmp_path), download=False))
+
+
+def test_a_label_that_no_class_has_is_refused(tmp_path: Path):
+    write(tmp_path, train=60, test=20)
+    path = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x2a")
+    with pytest.raises(InputError, match=r"labels of mnist must lie in 0..9, but got 42"):
+        decoded(vision("MNIST", str(tmp_path), download=False))
+
+
+def test_a_batch_of_cifar_that_was_damaged_is_refused(tmp_path: Path):
+    _cifar(tmp_path / "cifar-10-batches-py", ["data_batch_1"], "labels")
+    with pytest.raises(InputError, match=r"the files of CIFAR10 in .* cannot be read"):
+        decoded(vision("CIFAR10", str(tmp_path), download=False))

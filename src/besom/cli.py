@@ -15,6 +15,7 @@ from pathlib import Path
 
 import besom
 from besom.errors import INTERRUPTED, BesomError, near
+from besom.leaving import leave_at_once
 
 HELP = """\
 Sweep hyperparameters, with every run recorded.
@@ -41,6 +42,7 @@ exit: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted
 
 
 def main() -> None:
+    leave_at_once()
     words = sys.argv[1:]
     verb, rest = (words[0], words[1:]) if words else ("--help", [])
     # what lies in the working directory can be named by _target_

@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,7 +21,8 @@ from besom.data import Batch, ImageData
 from besom.model import Classifier
 from besom.settings import MemoryFormat, Precision, Trainer
 
-STEPS = 6  # of each candidate, of which the fastest counts: others are this machine's noise
+STEPS = 4  # of each candidate, of which the fastest counts: others are this machine's noise
+HOPELESS = 1.4  # times as slow as the fastest so far: not looked at any longer
 BATCHES = 3  # that they train on, in turn
 # of the loss, relative: of the first step, from the same weights, and of all; a training that is near its limit doubles
 # the difference with every step, in any precision
@@ -76,20 +77,32 @@ def tuned(trainer: Trainer, module: Classifier, data: ImageData) -> Tuned:
     """
     device = _device(trainer.accelerator)
     batches = list(itertools.islice(data.train_dataloader(), BATCHES))
-    trials = [_Candidate(numerics, module, data, batches, device) for numerics in _candidates(trainer, device)]
-    for _ in range(STEPS):  # one step of each in turn: what disturbs this machine disturbs all of them
-        for trial in trials:
-            trial.step()
-    plain, *_ = trials
-    agreeing = [trial for trial in trials if trial.agrees_with(plain)]
-    best = min(agreeing, key=lambda trial: trial.seconds)
-    if best.seconds > GAIN * plain.seconds:
-        best = plain
+
+    def candidate(numerics: Numerics) -> _Candidate:
+        return _Candidate(numerics, module, data, batches, device)
+
+    plain, *others = map(candidate, _candidates(trainer, device))
+    best = _fastest(plain, others)
+    if trainer.fused == "auto":
+        best = _fastest(best, [candidate(replace(best.numerics, fused=True))])
     gain = plain.seconds / best.seconds
     said = f"{best.numerics}: {best.seconds * 1e3:.1f} ms a step on {device.type}"
     if best is not plain:
         said += f", {gain:.1f} times as fast as {plain.numerics} ({plain.seconds * 1e3:.1f} ms)"
     return Tuned(best.numerics, said)
+
+
+def _fastest(plain: _Candidate, others: Sequence[_Candidate]) -> _Candidate:
+    """Of those whose losses agree with the plain one's; the plain one where the others gain too little."""
+    racing = [plain, *others]
+    for round_ in range(STEPS):  # one step of each in turn: what disturbs this machine disturbs all of them
+        for each in racing:
+            each.step()
+        if round_:
+            enough = HOPELESS * min(each.seconds for each in racing)
+            racing = [each for each in racing if each is plain or each.seconds < enough]
+    best = min((each for each in racing if each.agrees_with(plain)), key=lambda each: each.seconds, default=plain)
+    return best if best.seconds < GAIN * plain.seconds else plain
 
 
 def _candidates(trainer: Trainer, device: torch.device) -> Iterator[Numerics]:
@@ -99,9 +112,9 @@ def _candidates(trainer: Trainer, device: torch.device) -> Iterator[Numerics]:
     formats: list[MemoryFormat] = ["contiguous", "channels_last"]
     if trainer.memory_format != "auto":
         formats = [trainer.memory_format]
-    fused = [None, True] if trainer.fused == "auto" else [trainer.fused]
-    for precision, layout, kernel in itertools.product(precisions, formats, fused):
-        yield Numerics(precision, layout, kernel)
+    fused = None if trainer.fused == "auto" else trainer.fused
+    for precision, layout in itertools.product(precisions, formats):
+        yield Numerics(precision, layout, fused)
 
 
 def _precision(trainer: Trainer) -> Precision | None:
@@ -179,7 +192,9 @@ class _Candidate:
 
     def agrees_with(self, plain: _Candidate) -> bool:
         first = math.isclose(self.losses[0], plain.losses[0], rel_tol=FIRST, abs_tol=1e-3)
-        return first and math.isclose(fmean(self.losses), fmean(plain.losses), rel_tol=ALL, abs_tol=1e-2)
+        steps = min(len(self.losses), len(plain.losses))
+        mine, its = fmean(self.losses[:steps]), fmean(plain.losses[:steps])
+        return first and math.isclose(mine, its, rel_tol=ALL, abs_tol=1e-2)
 
     def _casting(self) -> AbstractContextManager[Any]:
         if self.numerics.precision != "bf16-mixed":  # others are only there where they were asked for

@@ -4,5 +4,8 @@ import sys
 
 import cloudpickle
 
+from besom.leaving import leave_at_once
+
 if __name__ == "__main__":
+    leave_at_once()
     cloudpickle.load(sys.stdin.buffer).run()

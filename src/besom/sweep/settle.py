@@ -9,14 +9,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from besom.errors import InputError
 from besom.secrecy import masked
@@ -27,26 +23,12 @@ from besom.sweep.job import App
 from besom.sweep.lease import Lease, Watch
 from besom.sweep.outcome import Terms
 from besom.sweep.plan import Plan
+from besom.sweep.question import ANSWER, Question
 from besom.sweep.rehearsal import first_point
 from besom.sweep.study import SETTLED, SETTLER, Stop, Study
 
-ANSWER = "settled.json"
 LEASH_S = 86400.0  # the pipe tells it of its worker's death
 LOOK_S = 0.2
-
-
-@dataclass(frozen=True)
-class Question:
-    """In place of the app's task function: calls what `besom.prepare` has named."""
-
-    function: str
-
-    def __call__(self, config: DictConfig) -> float:
-        module, _, name = self.function.rpartition(".")
-        overrides, said = getattr(import_module(module), name)(config)
-        answer = Path(HydraConfig.get().runtime.output_dir) / ANSWER
-        answer.write_text(json.dumps({"overrides": list(overrides), "said": said}))
-        return 0.0
 
 
 def settled(plan: Plan, app: App, study: Study, goes_on: Callable[[], bool]) -> Plan:

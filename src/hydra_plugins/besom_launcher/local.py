@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -41,22 +42,29 @@ class LocalLauncher(Launcher):
             RuntimeError: a job ended with an error; names its log.
 
         """
-        logs = [self._start(list(overrides), initial_job_idx + index) for index, overrides in enumerate(job_overrides)]
+        jobs = [self._job(list(overrides), initial_job_idx + index) for index, overrides in enumerate(job_overrides)]
+        logs = [self._start(job) for job in jobs]
+        for process, job in zip(self._processes, jobs, strict=True):  # each reads it when it has come so far
+            self._send(process, job)
         codes = [process.wait() for process in self._processes]
         for path, code in zip(logs, codes, strict=True):
             if code != 0:
                 raise RuntimeError(f"a job ended with exit code {code}: {_last_line(path)} (all it said: {path})")
         return [JobReturn(status=JobStatus.COMPLETED) for _ in codes]
 
-    def _start(self, overrides: list[str], index: int) -> Path:
-        import cloudpickle
-
-        from besom.sweep.job import Job, python_path
+    def _job(self, overrides: list[str], index: int) -> Any:
+        from besom.sweep.job import Job
 
         config = self._context.config_loader.load_sweep_config(self._config, overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(index), index
-        folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+        return Job(self._task, self._context, config)
+
+    def _start(self, job: Any) -> Path:
+        from besom.sweep.job import python_path
+
+        hydra = job.config.hydra
+        folder = Path(str(hydra.sweep.dir)) / str(hydra.sweep.subdir)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "job.log"
         with path.open("ab") as output:
@@ -69,10 +77,15 @@ class LocalLauncher(Launcher):
                 env={**os.environ, "PYTHONPATH": python_path()},
             )
         self._processes.append(process)
+        return path
+
+    @staticmethod
+    def _send(process: subprocess.Popen[bytes], job: Any) -> None:
+        import cloudpickle
+
         assert process.stdin is not None
         with process.stdin:
-            process.stdin.write(cloudpickle.dumps(Job(self._task, self._context, config)))
-        return path
+            process.stdin.write(cloudpickle.dumps(job))
 
 
 def _last_line(path: Path) -> str:

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from besom.data import Images, decoded, digits, image_folder
+from besom.errors import InputError
 
 
 # ── the promise of a source ───────────────────────────────────────────────────────────────────────────────────────────
@@ -50,7 +51,7 @@ def test_labels_are_one_integer_an_image(labels, got):
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_a_label_without_a_class_is_refused(label):
-    with pytest.raises(ValueError, match=r"^labels of noise must lie in 0\.\.1$"):
+    with pytest.raises(ValueError, match=rf"^labels of noise must lie in 0\.\.1, but got {label}$"):
         _images(labels=torch.tensor([0, 1, 0, label]))
 
 

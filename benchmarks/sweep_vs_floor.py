@@ -80,7 +80,7 @@ def by_hand(folder: Path, seed: int) -> list[float]:
 def besom(folder: Path, seed: int) -> list[float]:
     (folder / "floor.yaml").write_text(SWEEP)
     words = [BESOM, "sweep", "floor.yaml", f"data.source.root={folder}/data", f"seed={seed}"]
-    subprocess.run(words, cwd=folder, check=True, capture_output=True, env=_environment(folder))
+    subprocess.run(words, cwd=folder, check=True, capture_output=True, env=environment(folder))
     study = optuna.load_study(study_name="floor", storage=f"sqlite:///{folder}/optuna.db")
     return [trial.value for trial in study.trials if trial.value is not None]
 
@@ -89,7 +89,7 @@ def _side_by_side(folder: Path, commands: list[tuple[str, ...]]) -> list[float]:
     started = [
         subprocess.Popen(
             [sys.executable, str(HERE / "contenders" / script), *words],
-            cwd=folder, env=_environment(folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
         for script, *words in commands
     ]  # fmt: skip
@@ -98,7 +98,7 @@ def _side_by_side(folder: Path, commands: list[tuple[str, ...]]) -> list[float]:
     return [float(line) for out in said for line in out.split()]
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """Nothing is left of an earlier run: besom decodes the pictures anew."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "BESOM_CACHE": str(folder / "cache")}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any
 
 import optuna
 import pytorch_lightning as pl
@@ -48,15 +49,36 @@ class Classifier(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.hparams["rate"], momentum=0.9)
 
 
-def main(folder: str, seed: str) -> None:
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
-    pl.seed_everything(int(seed), verbose=False)
+def loaders(folder: str) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """Of the training and of the validation pictures."""
     whole = MNIST(
         folder, train=True, transform=transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.2, 0.33)])
     )
     train = DataLoader(Subset(whole, range(TRAIN)), batch_size=BATCH, shuffle=True)
-    val = DataLoader(Subset(whole, range(TRAIN, TRAIN + VAL)), batch_size=BATCH)
+    return train, DataLoader(Subset(whole, range(TRAIN, TRAIN + VAL)), batch_size=BATCH)
+
+
+def fit(module: Classifier, epochs: int, folder: str, *callbacks: pl.Callback) -> float:
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=MLFlowLogger("by_hand", tracking_uri="sqlite:///by_hand.db"),
+        callbacks=list(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, *loaders(folder))
+    return trainer.callback_metrics["val/acc"].item()
+
+
+def quietly(seed: int) -> None:
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    pl.seed_everything(seed, verbose=False)
+
+
+def main(folder: str, seed: str) -> None:
+    quietly(int(seed))
 
     def objective(trial: optuna.Trial) -> float:
         module = Classifier(
@@ -64,15 +86,7 @@ def main(folder: str, seed: str) -> None:
             trial.suggest_categorical("optimizer", OPTIMIZERS),
             trial.suggest_categorical("rate", RATES),
         )
-        trainer = pl.Trainer(
-            max_epochs=EPOCHS,
-            accelerator="cpu",
-            logger=MLFlowLogger("by_hand", tracking_uri="sqlite:///by_hand.db"),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(module, train, val)
-        value = trainer.callback_metrics["val/acc"].item()
+        value = fit(module, EPOCHS, folder)
         print(value, flush=True)
         return value
 

@@ -8,3 +8,7 @@ ACTIVATIONS, OPTIMIZERS, RATES = ("relu", "gelu", "silu"), ("adamw", "sgd"), (0.
 POINTS = list(itertools.product(ACTIVATIONS, OPTIMIZERS, RATES))
 EPOCHS, BATCH, WORKERS = 3, 128, 2
 TRAIN, VAL = 8000, 2000  # images
+
+# of `time_to_quality`, which searches until it has found something
+WIDE_ACTIVATIONS, WIDE_OPTIMIZERS, WIDE_RATES = ("relu", "gelu", "silu"), ("adamw", "sgd"), (1e-5, 1.0)
+LONG, ENOUGH = 9, 0.95  # epochs of a trial; val/acc

@@ -186,19 +186,17 @@ class _Written:
 
     @classmethod
     def of(cls, chunks: Iterable[Chunk], folder: Path) -> Self:
-        """One chunk in memory at a time."""
-        labels, shape, for_test, content = [], [0, 0, 0, 0], 0, hashlib.sha256()
-        with (folder / IMAGES).open("wb") as file:
+        """One chunk in memory at a time. Nothing of it is kept: a few labels would keep the memory around them too."""
+        shape, for_test, content = [0, 0, 0, 0], 0, hashlib.sha256()
+        with (folder / IMAGES).open("wb") as images, (folder / LABELS).open("wb") as labels:
             for chunk in chunks:
                 pixels = chunk.images.contiguous().numpy().tobytes()
-                file.write(pixels)
+                images.write(pixels)
                 content.update(pixels)
-                labels.append(chunk.labels)
+                labels.write(chunk.labels.contiguous().numpy().tobytes())
                 shape = [shape[0] + len(chunk.images), *chunk.images.shape[1:]]
                 for_test += len(chunk.images) if chunk.for_test else 0
-        named = (torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)).numpy().tobytes()
-        content.update(named)
-        (folder / LABELS).write_bytes(named)
+        content.update((folder / LABELS).read_bytes())
         return cls(shape, for_test, content.hexdigest())
 
 

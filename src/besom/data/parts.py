@@ -96,7 +96,8 @@ def _statistics(images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Exact: of each channel's 256 possible values it is counted how often they come."""
     channels = images.shape[1]
     counts = torch.zeros(channels, 256, dtype=torch.int64)
-    for some in torch.split(rows, max(1, AT_ONCE // images[0].numel())):
+    # in the order of the file: one that does not fit into memory is then read once, from its begin to its end
+    for some in torch.split(rows.sort().values, max(1, AT_ONCE // images[0].numel())):
         pixels = images.index_select(0, some)
         for channel in range(channels):
             counts[channel] += torch.bincount(pixels[:, channel].flatten(), minlength=256)

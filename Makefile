@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test chaos bench screenshots check lint clean constraints
+.PHONY: sweep test chaos bench bench-quality screenshots check lint clean constraints
 
 ## the digits sweep: 20 trials, about a minute on two cores
 sweep: .venv/installed
@@ -16,9 +16,14 @@ test: .venv/installed-dev
 chaos: .venv/installed-dev
 	BESOM_CHAOS_KILLS=50 $(BIN)/pytest -s tests/integration/test_chaos.py
 
-## the benchmarks' tables
+## the benchmarks' tables; half an hour
 bench: .venv/installed-dev
-	for benchmark in trial_overhead uneven_trials ask_tell tracking_cost; do $(BIN)/python benchmarks/$$benchmark.py; echo; done
+	for benchmark in trial_overhead uneven_trials ask_tell tracking_cost input_pipeline sweep_vs_floor; do \
+		$(BIN)/python benchmarks/$$benchmark.py; echo; done
+
+## the longest of them: ten searches by hand and by besom; two hours
+bench-quality: .venv/installed-dev
+	$(BIN)/python benchmarks/time_to_quality.py
 
 ## the README's pictures
 screenshots: .venv/installed-dev

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
 from doors import BESOM, Shell
-from PIL import Image
+from pictures import paint
 from warped_digits import write
 
 from besom.data import decoded, image_folder
@@ -20,22 +18,8 @@ from sweeps import UNRECORDED, study
 SMALL = ("hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "trainer.max_epochs=1", UNRECORDED)
 
 
-def _paint(folder: Path, count: int, side: int = 32) -> None:
-    """Of two classes: dark and bright noise."""
-    noise = torch.randint(0, 128, (count, side, side, 3), dtype=torch.uint8)
-    for name in ("bright", "dark"):
-        (folder / name).mkdir(parents=True)
-
-    def save(number: int) -> None:
-        name, light = ("dark", 0) if number % 2 else ("bright", 120)
-        Image.fromarray((noise[number] + light).numpy()).save(folder / name / f"{number}.jpg", quality=50)
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(save, range(count)))
-
-
 def test_a_sweep_over_a_broken_picture_ends_before_its_first_trial_and_goes_on_when_it_is_mended(shell: Shell) -> None:
-    _paint(shell.folder / "pictures", 60, side=8)
+    paint(shell.folder / "pictures", 60, side=8)
     broken = shell.folder / "pictures" / "dark" / "7.jpg"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:100])
@@ -119,7 +103,7 @@ def test_pictures_that_do_not_fit_into_memory_are_decoded_and_trained_on(
     shell: Shell, limited: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shell.folder)
-    _paint(shell.folder / "pictures", 20000)
+    paint(shell.folder / "pictures", 20000)
     shell.write("tiny.py", NET)
     shell.write("conf/model/tiny.yaml", "_target_: tiny.Tiny")
     words = (

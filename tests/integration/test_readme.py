@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from doors import Shell
+from pictures import paint
+from warped_digits import write
 
 from sweeps import UNRECORDED
 
@@ -28,6 +30,8 @@ def test_it_opens_with_the_two_commands_of_a_newcomer() -> None:
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[:2] == ["besom", "train"]], ids=shlex.join)
 def test_a_training_command_works(shell: Shell, words: list[str]) -> None:
+    write(shell.folder / "data", train=300, test=50)
+    paint(shell.folder / "pictures", 30, side=9)
     less = [] if "--cfg" in words else TRAIN_LESS
     done = shell.besom(*words[1:], *less)
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test chaos bench bench-quality screenshots check lint clean constraints
+.PHONY: sweep test chaos many-pictures bench bench-quality screenshots check lint clean constraints
 
 ## the digits sweep: 20 trials, about a minute on two cores
 sweep: .venv/installed
@@ -15,6 +15,10 @@ test: .venv/installed-dev
 ## 50 kills at random moments, in one sweep that goes on; about ten minutes
 chaos: .venv/installed-dev
 	BESOM_CHAOS_KILLS=50 $(BIN)/pytest -s tests/integration/test_chaos.py
+
+## 20,000 pictures in less memory than they take; five minutes
+many-pictures: .venv/installed-dev
+	BESOM_PICTURES=20000 $(BIN)/pytest tests/integration/test_data.py -k memory
 
 ## the benchmarks' tables; half an hour
 bench: .venv/installed-dev

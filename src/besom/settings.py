@@ -130,16 +130,16 @@ class Vision(Target):
 class Augment(Section):
     """Of the pictures to train on, by the names of torchvision's v2."""
 
-    flip: Annotated[float, Field(ge=0, le=1)]
-    crop: Annotated[int, Field(ge=0)]
-    degrees: Annotated[float, Field(ge=0, le=180)]
-    translate: Fraction
-    scale: Annotated[list[Positive], Field(min_length=2, max_length=2)]
-    cutout: Annotated[int, Field(ge=0)]
-    brightness: NonNegative
-    contrast: NonNegative
-    saturation: NonNegative
-    more: list[Custom]
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+    crop: Annotated[int, Field(ge=0)] = 0
+    degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    translate: Fraction = 0.0
+    scale: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [1.0, 1.0]
+    cutout: Annotated[int, Field(ge=0)] = 0
+    brightness: NonNegative = 0.0
+    contrast: NonNegative = 0.0
+    saturation: NonNegative = 0.0
+    more: list[Custom] = []
 
 
 # ── model ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -302,7 +302,7 @@ def _targets(section: type[Target]) -> tuple[str, ...]:
 
 class Data(Section):
     source: Annotated[Target, OneOf(Digits, ImageFolder, Fake, Vision)]
-    augment: Augment
+    augment: Augment = Augment()  # a data config of a user's own need not name it
     batch_size: Count
     val_split: Annotated[float, Field(gt=0, lt=1)]
     test_split: Annotated[float, Field(gt=0, lt=1)] | None

@@ -20,7 +20,7 @@ from torch import Tensor
 from besom.data.images import Chunk, Originals
 from besom.errors import InputError
 
-AT_ONCE = 512  # pictures in memory while a set is decoded
+AT_ONCE = 1 << 24  # bytes of pictures in memory while a set is decoded
 
 
 def digits() -> Originals:
@@ -50,7 +50,8 @@ def image_folder(folder: str, size: Sequence[int], channels: int) -> Originals:
             found = ImageFolder(str(there))
         except FileNotFoundError as error:  # no class, or one without a picture
             raise InputError(f"data.source.folder={folder}: {error}") from error
-        return found.classes, _in_chunks(found.samples, partial(_picture, size=(width, height), channels=channels))
+        picture = partial(_picture, size=(width, height), channels=channels)
+        return found.classes, _in_chunks(found.samples, picture, _at_once(size, channels))
 
     return Originals(there.name, folder, settings, partial(_files, there), decode)
 
@@ -62,8 +63,7 @@ def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) ->
     def chunks() -> Iterator[Chunk]:
         chance = torch.Generator().manual_seed(seed)
         patterns = torch.randint(0, 128, (classes, channels, *size), generator=chance)
-        for start in range(0, n, AT_ONCE):
-            labels = torch.arange(start, min(start + AT_ONCE, n)) % classes
+        for labels in torch.split(torch.arange(n) % classes, _at_once(size, channels)):
             noise = torch.randint(0, 128, (len(labels), channels, *size), generator=chance)
             yield Chunk((patterns[labels] + noise).to(torch.uint8), labels)
 
@@ -77,11 +77,15 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _in_chunks(samples: Sequence[tuple[str, int]], decode: partial[Tensor]) -> Iterator[Chunk]:
+def _at_once(size: Sequence[int], channels: int) -> int:
+    return max(1, AT_ONCE // (size[0] * size[1] * channels))
+
+
+def _in_chunks(samples: Sequence[tuple[str, int]], decode: partial[Tensor], at_once: int) -> Iterator[Chunk]:
     """Decoded by all cores: PIL lets go of Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(samples), AT_ONCE):
-            paths, labels = zip(*samples[start : start + AT_ONCE], strict=True)
+        for start in range(0, len(samples), at_once):
+            paths, labels = zip(*samples[start : start + at_once], strict=True)
             yield Chunk(torch.stack(list(pool.map(decode, paths))), torch.tensor(labels))
 
 

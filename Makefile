@@ -16,16 +16,16 @@ test: .venv/installed-dev
 chaos: .venv/installed-dev
 	BESOM_CHAOS_KILLS=50 $(BIN)/pytest -s tests/integration/test_chaos.py
 
-## 20,000 pictures in less memory than they take; five minutes
+## 20,000 pictures in less memory than they take; some minutes
 many-pictures: .venv/installed-dev
 	BESOM_PICTURES=20000 $(BIN)/pytest tests/integration/test_data.py -k memory
 
-## the benchmarks' tables; half an hour
+## the benchmarks' tables
 bench: .venv/installed-dev
 	for benchmark in trial_overhead uneven_trials ask_tell tracking_cost input_pipeline sweep_vs_floor; do \
 		$(BIN)/python benchmarks/$$benchmark.py; echo; done
 
-## the longest of them: ten searches by hand and by besom; two hours
+## the longest of them: ten searches by hand and by besom
 bench-quality: .venv/installed-dev
 	$(BIN)/python benchmarks/time_to_quality.py
 

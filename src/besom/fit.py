@@ -94,8 +94,7 @@ def build_data(settings: Settings) -> ImageData:
             "a source returns besom.data.Images, or Originals"
         )
     parts = Parts.of(images, data.val_split, data.test_split, settings.seed)
-    shape: tuple[int, int, int] = tuple(images.images.shape[1:])  # type: ignore[assignment]
-    steps = augmentation(data.augment, shape)
+    steps = augmentation(data.augment, images.shape)
     for number, step in enumerate(data.augment.more):
         where = f"data.augment.more[{number}]"
         steps.append(_proven(_build(step, where), images.images[:2], f"{where}._target_={step.target}"))

@@ -45,6 +45,12 @@ class Images:
                 f"labels of {self.name} must lie in 0..{len(self.classes) - 1}, but got {int(self.labels[wrong][0])}"
             )
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one picture: channels, height, width."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
     @cached_property
     def digest(self) -> str:
         """The same for the same pictures and labels in the same order."""

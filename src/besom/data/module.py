@@ -78,7 +78,7 @@ class ImageData(pl.LightningDataModule):
         self.whole = whole
         self.parts = parts
         self.num_classes = len(whole.classes)
-        self.input_shape: tuple[int, int, int] = tuple(whole.images.shape[1:])  # type: ignore[assignment]
+        self.input_shape = whole.shape
         self._batch_size = batch_size
         self._seed = seed
         self._augment = augment

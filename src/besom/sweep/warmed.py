@@ -5,6 +5,6 @@ import gc
 import os
 
 gc.enable()
-# a trial's search for garbage would take half a second each time, and copy every page that has an object on it
+# a trial's search for garbage would take 0.4 s each time, and copy every page that has an object on it
 gc.freeze()
 atexit.register(os._exit, 0)  # it has nothing to put in order; to take down all it has imported takes a second

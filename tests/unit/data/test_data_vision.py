@@ -132,7 +132,7 @@ def test_a_label_that_no_class_has_is_refused(tmp_path: Path):
         decoded(vision("MNIST", str(tmp_path), download=False))
 
 
-def test_a_batch_of_cifar_that_was_damaged_is_refused(tmp_path: Path):
+def test_files_of_cifar_that_are_not_all_there_and_whole_are_refused(tmp_path: Path):
     _cifar(tmp_path / "cifar-10-batches-py", ["data_batch_1"], "labels")
     with pytest.raises(InputError, match=r"the files of CIFAR10 in .* cannot be read"):
         decoded(vision("CIFAR10", str(tmp_path), download=False))

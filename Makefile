@@ -22,11 +22,12 @@ many-pictures: .venv/installed-dev
 
 ## the benchmarks' tables
 bench: .venv/installed-dev
-	for benchmark in trial_overhead uneven_trials ask_tell tracking_cost input_pipeline sweep_vs_floor; do \
+	for benchmark in trial_overhead uneven_trials ask_tell tracking_cost input_pipeline sweep_vs_floor gpu; do \
 		$(BIN)/python benchmarks/$$benchmark.py; echo; done
 
-## the longest of them: ten searches by hand and by besom
+## the longest of them: sweeps with and without a pruner; ten searches by hand and by besom
 bench-quality: .venv/installed-dev
+	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/time_to_quality.py
 
 ## the README's pictures

@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
+from contenders.photographs import Photographs
 from table import heading, table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -24,19 +23,6 @@ from besom.data import ImageData, Images, Parts, decoded, vision
 from besom.data.augment import Crop, Flip
 
 BATCH, COUNT, SECONDS = 128, 20_000, 6.0
-
-
-class Photographs(Dataset[tuple[Tensor, int]]):
-    """As torchvision's CIFAR10 has them: an array of pictures, each made a PIL image when it is asked for."""
-
-    def __init__(self, pixels: np.ndarray, transform: Callable[[Image.Image], Tensor]) -> None:
-        self._pixels, self._transform = pixels, transform
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        return self._transform(Image.fromarray(self._pixels[row])), row % 10
 
 
 def images_a_second(epoch: Callable[[], Iterator[object]]) -> float:

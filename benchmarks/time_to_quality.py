@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +26,7 @@ from contenders.points import (
     TRAIN,
     VAL,
     WIDE_ACTIVATIONS,
+    WIDE_DECAYS,
     WIDE_OPTIMIZERS,
     WIDE_RATES,
     WORKERS,
@@ -50,6 +52,7 @@ hydra:
       model.activation: choice({",".join(WIDE_ACTIVATIONS)})
       optimizer: choice({",".join(WIDE_OPTIMIZERS)})
       optimizer.lr: tag(log, interval({WIDE_RATES[0]}, {WIDE_RATES[1]}))
+      optimizer.weight_decay: tag(log, interval({WIDE_DECAYS[0]}, {WIDE_DECAYS[1]}))
 data:
   batch_size: {BATCH}
   val_split: {VAL / (TRAIN + VAL + HELD_OUT)}
@@ -95,7 +98,7 @@ def _found(storage: str) -> bool:
 
 
 @contextlib.contextmanager
-def _started(words: list[str], folder: Path, said: Path | None = None):
+def _started(words: list[str], folder: Path, said: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     with (said or folder / "said").open("a") as output:
         process = subprocess.Popen(
             words, cwd=folder, env=environment(folder), stdout=output, stderr=subprocess.DEVNULL, start_new_session=True
@@ -104,7 +107,7 @@ def _started(words: list[str], folder: Path, said: Path | None = None):
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 
@@ -119,6 +122,7 @@ def main(seeds: int) -> None:
                 folder.mkdir()
                 (folder / "data").symlink_to(data)
                 seconds[name].append(search(folder, seed))
+                print(f"seed {seed}, {name}: {seconds[name][-1]:.0f} s", file=sys.stderr, flush=True)
     floor = seconds["by hand, without a pruner"]
     rows = [
         [name, f"{median(took):.0f}", " ".join(f"{one:.0f}" for one in took), f"{median(took) / median(floor):.2f}"]

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.datasets import MNIST
 
-NAMES = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+NAMES = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
-def network(activation: type[nn.Module]) -> nn.Module:
+def network(activation: type[nn.Module], channels: int = 1, side: int = 28) -> nn.Module:
     def block(before: int, after: int) -> list[nn.Module]:
         convolution = nn.Conv2d(before, after, 3, padding="same", bias=False)
         return [convolution, nn.BatchNorm2d(after), activation(), nn.MaxPool2d(2)]
 
     return nn.Sequential(
-        *block(1, 32), *block(32, 64), *block(64, 128),
-        nn.Flatten(), nn.Linear(128 * 9, 128), activation(), nn.Linear(128, 10),
+        *block(channels, 32), *block(32, 64), *block(64, 128),
+        nn.Flatten(), nn.Linear(128 * (side // 8) ** 2, 128), activation(), nn.Linear(128, 10),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import partial
 from typing import Any
 
 import optuna
@@ -22,12 +23,27 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
+MAKE = {
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+
 
 class Classifier(pl.LightningModule):
-    def __init__(self, activation: str, optimizer: str, rate: float) -> None:
+    def __init__(
+        self,
+        activation: str,
+        optimizer: str,
+        rate: float,
+        decay: float | None = None,
+        channels: int = 1,
+        side: int = 28,
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.network = network(NAMES[activation])
+        self.network = network(NAMES[activation], channels, side)
         self.accuracy = MulticlassAccuracy(10, average="micro")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -44,9 +60,8 @@ class Classifier(pl.LightningModule):
         self.log("val/acc", self.accuracy)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        if self.hparams["optimizer"] == "adamw":
-            return torch.optim.AdamW(self.parameters(), lr=self.hparams["rate"])
-        return torch.optim.SGD(self.parameters(), lr=self.hparams["rate"], momentum=0.9)
+        decay = {} if self.hparams["decay"] is None else {"weight_decay": self.hparams["decay"]}
+        return MAKE[self.hparams["optimizer"]](self.parameters(), lr=self.hparams["rate"], **decay)
 
 
 def loaders(folder: str) -> tuple[DataLoader[Any], DataLoader[Any]]:
@@ -59,15 +74,26 @@ def loaders(folder: str) -> tuple[DataLoader[Any], DataLoader[Any]]:
 
 
 def fit(module: Classifier, epochs: int, folder: str, *callbacks: pl.Callback) -> float:
+    return train(module, epochs, *loaders(folder), *callbacks)
+
+
+def train(
+    module: Classifier,
+    epochs: int,
+    batches: DataLoader[Any],
+    held_out: DataLoader[Any],
+    *callbacks: pl.Callback,
+    accelerator: str = "cpu",
+) -> float:
     trainer = pl.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
+        accelerator=accelerator,
         logger=MLFlowLogger("by_hand", tracking_uri="sqlite:///by_hand.db"),
         callbacks=list(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, *loaders(folder))
+    trainer.fit(module, batches, held_out)
     return trainer.callback_metrics["val/acc"].item()
 
 

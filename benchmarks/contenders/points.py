@@ -9,6 +9,9 @@ POINTS = list(itertools.product(ACTIVATIONS, OPTIMIZERS, RATES))
 EPOCHS, BATCH, WORKERS = 3, 128, 2
 TRAIN, VAL = 8000, 2000  # images
 
-# of `time_to_quality`, which searches until it has found something
-WIDE_ACTIVATIONS, WIDE_OPTIMIZERS, WIDE_RATES = ("relu", "gelu", "silu"), ("adamw", "sgd"), (1e-5, 1.0)
-LONG, ENOUGH = 9, 0.95  # epochs of a trial; val/acc
+# of `time_to_quality`: a search by one who knows nothing yet, until it has found something
+WIDE_ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
+WIDE_OPTIMIZERS = ("sgd", "adamw", "rmsprop", "adagrad")
+WIDE_RATES = (1e-6, 1.0)
+WIDE_DECAYS = (1e-6, 1.0)  # weight decay
+LONG, ENOUGH = 10, 0.95  # epochs of a trial; val/acc

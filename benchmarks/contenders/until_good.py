@@ -10,7 +10,7 @@ import sys
 import optuna
 import pytorch_lightning as pl
 from by_hand import Classifier, fit, quietly
-from points import ENOUGH, LONG, WIDE_ACTIVATIONS, WIDE_OPTIMIZERS, WIDE_RATES
+from points import ENOUGH, LONG, WIDE_ACTIVATIONS, WIDE_DECAYS, WIDE_OPTIMIZERS, WIDE_RATES
 
 
 class Watch(pl.Callback):
@@ -27,6 +27,7 @@ def main(folder: str, number: str, seed: str) -> None:
             trial.suggest_categorical("activation", WIDE_ACTIVATIONS),
             trial.suggest_categorical("optimizer", WIDE_OPTIMIZERS),
             trial.suggest_float("rate", *WIDE_RATES, log=True),
+            trial.suggest_float("decay", *WIDE_DECAYS, log=True),
         )
         return fit(module, LONG, folder, Watch())
 

@@ -38,7 +38,7 @@ class Objective(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """In every checkpoint: a retried attempt remembers the epochs before it."""
-        return {"by_epoch": self._by_epoch}
+        return {"by_epoch": dict(self._by_epoch)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._by_epoch = state_dict["by_epoch"]

@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import summary_v2 as hp
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from besom.tensorboard import OURS, Hyperparameter, Recorded, number_of
+from besom.tracking.recorded import Hyperparameter, Recorded, number_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -24,16 +24,16 @@ LARGEST = 3.4028235e38  # that TensorBoard keeps; as infinity MLflow has a numbe
 ENDED = {"FINISHED": api_pb2.STATUS_SUCCESS, "FAILED": api_pb2.STATUS_FAILURE}  # it has no word for a pruned one
 
 
-def write_all(recorded: Recorded, folder: Path) -> None:
-    """One file for the study, and one for each trial, in folders of their own."""
+def write_all(recorded: Recorded, folder: Path, suffix: str) -> None:
+    """One file for the study, and one for each trial, in folders of their own; `suffix`: of the files' names."""
     begun = _seconds(recorded.run.info.start_time)
-    _write(folder, [Event(wall_time=begun, summary=_columns(recorded, begun))])
+    _write(folder, [Event(wall_time=begun, summary=_columns(recorded, begun))], suffix)
     for run, point in zip(recorded.trials, recorded.points, strict=True):
-        _write(folder / f"trial-{number_of(run)}", _events(run, point, recorded.metrics(run)))
+        _write(folder / f"trial-{number_of(run)}", _events(run, point, recorded.metrics(run)), suffix)
 
 
-def _write(folder: Path, events: Sequence[Event] | Iterator[Event]) -> None:
-    with closing(EventFileWriter(str(folder), filename_suffix=OURS)) as file:
+def _write(folder: Path, events: Sequence[Event] | Iterator[Event], suffix: str) -> None:
+    with closing(EventFileWriter(str(folder), filename_suffix=suffix)) as file:
         for event in events:
             file.add_event(event)
 

@@ -1,14 +1,15 @@
-"""How a training step is computed: its precision, memory layout and optimizer kernel; chosen by timing them here."""
+"""How a training step is computed: precision, memory layout, kernels; chosen by timing them on the device."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import logging
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 
 from besom.data import Batch, ImageData
 from besom.model import Classifier
-from besom.settings import MemoryFormat, Precision, Trainer
+from besom.settings import MatmulPrecision, MemoryFormat, Precision, Trainer
+
+log = logging.getLogger(__name__)
 
 STEPS = 4  # of each candidate, of which the fastest counts: others are this machine's noise
 HOPELESS = 1.4  # times as slow as the fastest so far: not looked at any longer
@@ -27,6 +30,8 @@ BATCHES = 3  # that they train on, in turn
 # of the loss, relative: of the first step, from the same weights, and of all; a training that is near its limit doubles
 # the difference with every step, in any precision
 FIRST, ALL = 0.01, 0.1
+LONG_S = 300.0  # of a trial's steps: in shorter ones a compiler, which takes tens of seconds, is not tried
+COMPILED = 4  # in a trial: batches and their rest, in training and in validation, of which a probe compiles the first
 GAIN = 0.97  # of the plain step's time; what gains less than 3 % is not worth another rounding
 
 
@@ -37,6 +42,8 @@ class Numerics:
     precision: Precision = "32-true"
     memory_format: MemoryFormat = "contiguous"
     fused: bool | None = None  # None: as torch decides
+    float32_matmul_precision: MatmulPrecision = "highest"
+    compile: bool = False
 
     @classmethod
     def asked(cls, trainer: Trainer) -> Numerics:
@@ -45,6 +52,8 @@ class Numerics:
             precision=_precision(trainer) or "32-true",
             memory_format="contiguous" if trainer.memory_format == "auto" else trainer.memory_format,
             fused=None if trainer.fused == "auto" else trainer.fused,
+            float32_matmul_precision=_matmul(trainer) or "highest",
+            compile=trainer.compile is True,
         )
 
     def overrides(self) -> list[str]:
@@ -53,15 +62,22 @@ class Numerics:
             f"trainer.precision={self.precision}",
             f"trainer.memory_format={self.memory_format}",
             f"trainer.fused={fused}",
+            f"trainer.float32_matmul_precision={self.float32_matmul_precision}",
+            f"trainer.compile={str(self.compile).lower()}",
             "trainer.tune_step=null",
         ]
 
-    def layout(self, module: nn.Module) -> None:
+    def prepare(self, network: nn.Module) -> None:
+        """Lay it out in memory; compile it at its first step."""
         if self.memory_format == "channels_last":
-            module.to(memory_format=torch.channels_last)
+            network.to(memory_format=torch.channels_last)
+        if self.compile:
+            network.compile(mode="reduce-overhead")
 
     def __str__(self) -> str:
-        return ", ".join(filter(None, (self.precision, self.memory_format, "fused" if self.fused else "")))
+        matmul = "" if self.float32_matmul_precision == "highest" else f"{self.float32_matmul_precision} matmul"
+        kernels = ("fused" if self.fused else "", "compiled" if self.compile else "")
+        return ", ".join(filter(None, (self.precision, matmul, self.memory_format, *kernels)))
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,9 @@ def tuned(trainer: Trainer, module: Classifier, data: ImageData) -> Tuned:
     best = _fastest(plain, others)
     if trainer.fused == "auto":
         best = _fastest(best, [candidate(replace(best.numerics, fused=True))])
+    steps = trainer.max_epochs * len(data.train_dataloader())
+    if trainer.compile == "auto" and steps * best.seconds > LONG_S:
+        best = _compiled_if_it_pays(best, candidate, steps)
     gain = plain.seconds / best.seconds
     said = f"{best.numerics}: {best.seconds * 1e3:.1f} ms a step on {device.type}"
     if best is not plain:
@@ -105,6 +124,17 @@ def _fastest(plain: _Candidate, others: Sequence[_Candidate]) -> _Candidate:
     return best if best.seconds < GAIN * plain.seconds else plain
 
 
+def _compiled_if_it_pays(best: _Candidate, candidate: Callable[[Numerics], _Candidate], steps: int) -> _Candidate:
+    """In a trial of so many steps; it loses where torch has no compiler for this device, too."""
+    compiled = candidate(replace(best.numerics, compile=True))
+    try:
+        fastest = _fastest(best, [compiled])
+    except Exception as error:  # whatever the compiler raises
+        log.info("the network is not compiled: %s", error)
+        return best
+    return fastest if steps * (best.seconds - compiled.seconds) > COMPILED * compiled.first_s else best
+
+
 def _candidates(trainer: Trainer, device: torch.device) -> Iterator[Numerics]:
     """The plain one first."""
     asked = _precision(trainer)
@@ -112,9 +142,11 @@ def _candidates(trainer: Trainer, device: torch.device) -> Iterator[Numerics]:
     formats: list[MemoryFormat] = ["contiguous", "channels_last"]
     if trainer.memory_format != "auto":
         formats = [trainer.memory_format]
-    fused = None if trainer.fused == "auto" else trainer.fused
+    plain = Numerics.asked(trainer)
     for precision, layout in itertools.product(precisions, formats):
-        yield Numerics(precision, layout, fused)
+        yield replace(plain, precision=precision, memory_format=layout)
+        if device.type == "cuda" and _matmul(trainer) is None and precision in ("32", "32-true"):
+            yield replace(plain, precision=precision, memory_format=layout, float32_matmul_precision="high")
 
 
 def _precision(trainer: Trainer) -> Precision | None:
@@ -126,6 +158,10 @@ def _precision(trainer: Trainer) -> Precision | None:
             return {16: "16", 32: "32", 64: "64"}[bits]  # type: ignore[return-value]
         case named:
             return named
+
+
+def _matmul(trainer: Trainer) -> MatmulPrecision | None:
+    return None if trainer.float32_matmul_precision == "auto" else trainer.float32_matmul_precision
 
 
 def _fast_precisions(device: torch.device) -> Sequence[Precision]:
@@ -164,7 +200,7 @@ class _Candidate:
         self._seconds: list[float] = []
         self._device = device
         self._network = copy.deepcopy(module.network).to(device).train()
-        numerics.layout(self._network)
+        numerics.prepare(self._network)
         self._loss = module.loss
         self._optimizer = module.make_optimizer(self._network.parameters(), numerics.fused)
         self._batches = [data.normalised(images.to(device), numerics.memory_format) for images, _ in batches]
@@ -175,17 +211,23 @@ class _Candidate:
         """Of a step; the first one, which sets up, does not count."""
         return min(self._seconds[1:])
 
+    @property
+    def first_s(self) -> float:
+        """All that the first step takes: of a compiled network, to compile it."""
+        return self._seconds[0]
+
     def step(self) -> None:
         number = len(self._seconds)
         images, labels = (of[number % len(self._batches)] for of in (self._batches, self._labels))
         torch.manual_seed(number)  # of dropout, the same for all
         self._wait()
         began = time.perf_counter()
-        with self._casting():
-            loss: Tensor = self._loss(self._network(images), labels)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        with self._computing():
+            with self._casting():
+                loss: Tensor = self._loss(self._network(images), labels)
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
         self._wait()
         self._seconds.append(time.perf_counter() - began)
         self.losses.append(loss.item())
@@ -195,6 +237,15 @@ class _Candidate:
         steps = min(len(self.losses), len(plain.losses))
         mine, its = fmean(self.losses[:steps]), fmean(plain.losses[:steps])
         return first and math.isclose(mine, its, rel_tol=ALL, abs_tol=1e-2)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(self.numerics.float32_matmul_precision)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
     def _casting(self) -> AbstractContextManager[Any]:
         if self.numerics.precision != "bf16-mixed":  # others are only there where they were asked for

@@ -65,6 +65,7 @@ Precision = Literal[
     "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true", "32", "16", "bf16", "64"
 ]  # fmt: skip
 MemoryFormat = Literal["contiguous", "channels_last"]
+MatmulPrecision = Literal["highest", "high", "medium"]
 Size = Annotated[list[Count], Field(min_length=2, max_length=2)]  # height, width
 Devices = Annotated[Any, AfterValidator(_devices)]
 
@@ -338,6 +339,8 @@ class Trainer(Section):
     precision: Literal[Precision, "auto", 16, 32, 64]
     memory_format: Literal[MemoryFormat, "auto"]
     fused: Literal["auto", True, False]
+    float32_matmul_precision: Literal[MatmulPrecision, "auto"]
+    compile: Literal["auto", True, False]
     tune_step: Literal["auto"] | None
     num_threads: Count | None
     deterministic: bool

@@ -21,10 +21,12 @@ from optuna.study import StudyDirection
 from servers import PASSWORD, Server, free_port, serving
 from sqlalchemy import Connection, text
 
+from besom.sweep.attrs import ENDS
 from besom.sweep.lease import Watch
 from besom.sweep.objective import objectives
+from besom.sweep.queue import Queue
 from besom.sweep.storage import ServerLost, alone, open_storage
-from besom.sweep.study import ENDS, Study
+from besom.sweep.study import Study
 from sweeps import UNRECORDED, Sweep, assert_whole, study
 
 pytestmark = pytest.mark.usefixtures("stocked")
@@ -202,10 +204,10 @@ def _pull(url: str, ended: SimpleQueue[int]) -> None:
     study = Study(url, "app", wait=True)
     watch = Watch(lease_s=3600)
     while study.owed(TRIALS):
-        study.reap(watch, max_retries=0)
-        if claim := study.claim(TRIALS, lambda _: RandomSampler(), NopPruner()):
+        Queue(study).reap(watch, max_retries=0)
+        if claim := Queue(study).claim(TRIALS, lambda _: RandomSampler(), NopPruner()):
             claim.trial.report(claim.trial.suggest_float("x", 0, 1), step=0)
-            study.complete(claim, [float(claim.number)])
+            Queue(study).complete(claim, [float(claim.number)])
             ended.put(claim.number)
 
 

@@ -55,7 +55,7 @@ def test_besoms_own_sweep_is_planned_with_an_estimate(shell: Shell) -> None:
         "trials     20",
         "slots      2, threads of each: ",
         "sampler    TPESampler, seed 0",
-        "pruner     none",
+        "pruner     HyperbandPruner",
         f"storage    sqlite:///{shell.folder}/optuna.db",
         f"recorded   sqlite:///{shell.folder}/mlflow.db, experiment besom",
         f"folders    {shell.folder}/multirun/",
@@ -63,12 +63,27 @@ def test_besoms_own_sweep_is_planned_with_an_estimate(shell: Shell) -> None:
         "optimizer.lr      tag(log, interval(0.0001, 0.1))",
         "every trial: sweeps=digits",
         "time  about ",
-        "20 trials of 10 epochs, 2 at a time",
+        "20 trials of 10 epochs, 2 at a time, at most: a pruner ends some of them early",
         "disk  about ",
     ):
         assert line in done.stdout
     assert len(first_trials(done.stdout)) == 3
     assert first_trials(done.stdout)[0].startswith("besom train sweeps=digits model.activation=")
+
+
+def test_what_is_settled_for_all_trials_is_settled_before_the_estimate(shell: Shell) -> None:
+    done = shell.besom("sweep", "digits", "plan=true", "trainer.tune_step=auto", "trainer.max_epochs=2")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^all trials: .* ms a step on cpu", done.stdout, re.MULTILINE)
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_pictures_that_no_trial_can_read_are_refused(shell: Shell) -> None:
+    done = shell.besom("sweep", "digits", "plan=true", "data=image_folder", "data.source.folder=nowhere")
+    assert done.returncode == 2
+    assert done.stderr.startswith("besom: ")
+    assert "nowhere" in done.stderr
+    assert list(shell.folder.iterdir()) == []
 
 
 def test_of_another_app_all_but_the_estimate_is_said(shell: Shell) -> None:

@@ -19,7 +19,8 @@ from mlflow.entities import Run
 
 from sweeps import study
 
-SMALL = ("trainer.max_epochs=2", "model.width=8", "hydra.sweeper.n_trials=3")
+TO_THE_END = "hydra/sweeper/pruner=none"
+SMALL = ("trainer.max_epochs=2", "model.width=8", "hydra.sweeper.n_trials=3", TO_THE_END)
 
 APP = """
 import os
@@ -66,6 +67,25 @@ def split(runs: list[Run]) -> tuple[Run, list[Run]]:
     return parent, sorted(children, key=lambda run: int(run.data.tags["besom.trial"]))
 
 
+RESTLESS = """
+import itertools
+from pathlib import Path
+
+import besom
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    for step in itertools.count():
+        besom.report(0.0, step)
+        Path(HydraConfig.get().runtime.output_dir, "reported").touch()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
 def app(shell: Shell, *words: str) -> subprocess.CompletedProcess[str]:
     shell.write("app.py", APP)
     return shell.run(sys.executable, "app.py", "-m", "hydra/sweeper=besom", *words)
@@ -92,11 +112,11 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, str]:
     return shell, done.stdout
 
 
-def test_twenty_finished_runs_lie_under_one_parent(swept: tuple[Shell, str]) -> None:
+def test_twenty_ended_runs_lie_under_one_parent(swept: tuple[Shell, str]) -> None:
     shell, _ = swept
     parent, children = split(shell.runs())
     assert (parent.info.run_name, parent.info.status) == ("digits", "FINISHED")
-    assert [run.info.status for run in children] == ["FINISHED"] * 20
+    assert {run.info.status for run in children} == {"FINISHED", "KILLED"}  # those that were pruned
     assert [int(run.data.tags["besom.trial"]) for run in children] == list(range(20))
 
 
@@ -110,11 +130,12 @@ def test_mlflow_and_optuna_agree_on_every_trial(swept: tuple[Shell, str]) -> Non
     shell, _ = swept
     _, children = split(shell.runs())
     for trial, run in zip(study(shell, "digits").trials, children, strict=True):
-        assert trial.state == optuna.trial.TrialState.COMPLETE
-        assert run.data.metrics["objective"] == trial.value
+        assert trial.state.name == run.data.tags["besom.outcome"].upper()
+        assert run.data.metrics.get("objective") == (trial.value if trial.state.name == "COMPLETE" else None)
         assert {key: run.data.params[key] for key in trial.params} == {key: str(v) for key, v in trial.params.items()}
         epochs = shell.client.get_metric_history(run.info.run_id, "val/acc")
-        assert [point.step for point in epochs] == list(range(10))
+        assert [point.step for point in epochs] == list(trial.intermediate_values)
+        assert len(epochs) == 10 or trial.state.name == "PRUNED"
         assert [point.value for point in epochs] == list(trial.intermediate_values.values())
 
 
@@ -127,7 +148,8 @@ def test_the_studys_table_of_trials_is_what_mlflow_has(swept: tuple[Shell, str],
     assert [row["run"] for row in rows] == [run.info.run_id for run in children]
     for row, run in zip(rows, children, strict=True):
         assert row["state"] == run.data.tags["besom.outcome"]
-        assert float(row["val/acc"]) == run.data.metrics["objective"]
+        value = "objective" if row["state"] == "complete" else "val/acc"  # of a pruned one the last it has reported
+        assert float(row["val/acc"]) == run.data.metrics[value]
         for key in ("model.activation", "optimizer", "optimizer.lr"):
             assert row[key] == run.data.params[key] == run.data.params[f"_{key}"]
 
@@ -135,9 +157,12 @@ def test_the_studys_table_of_trials_is_what_mlflow_has(swept: tuple[Shell, str],
 def test_the_studys_page_followed_the_sweep(swept: tuple[Shell, str]) -> None:
     shell, _ = swept
     parent, children = split(shell.runs())
-    completed, best = (shell.client.get_metric_history(parent.info.run_id, key) for key in ("completed", "best"))
-    assert sorted(point.value for point in completed) == list(range(1, 21))
-    assert max(point.value for point in best) == max(run.data.metrics["objective"] for run in children)
+    completed, pruned, best = (
+        shell.client.get_metric_history(parent.info.run_id, key) for key in ("completed", "pruned", "best")
+    )
+    assert sorted(one.value + other.value for one, other in zip(completed, pruned, strict=True)) == list(range(1, 21))
+    objectives = [run.data.metrics["objective"] for run in children if "objective" in run.data.metrics]
+    assert max(point.value for point in best) == max(objectives)
     named = {file.path for file in shell.client.list_artifacts(parent.info.run_id)}
     assert {"report.html", "trials.csv", "best.yaml", "history.png", "importances.png", "timeline.png"} <= named
 
@@ -145,7 +170,7 @@ def test_the_studys_page_followed_the_sweep(swept: tuple[Shell, str]) -> None:
 def test_a_trials_run_has_all_that_a_single_run_has(swept: tuple[Shell, str]) -> None:
     shell, _ = swept
     _, children = split(shell.runs())
-    run = children[7]
+    run = next(run for run in children if run.info.status == "FINISHED")
     files = {file.path for file in shell.client.list_artifacts(run.info.run_id)}
     assert files >= {"config.yaml", "checkpoints", "requirements.txt"}
     assert run.data.params["trainer.max_epochs"] == "10"
@@ -227,7 +252,7 @@ def test_optuna_dashboard_opens_the_study(swept: tuple[Shell, str]) -> None:
 
 def test_an_interrupted_sweep_gives_its_trials_back_and_the_same_command_goes_on(shell: Shell) -> None:
     """As many runs as trials, each finished in the end, and no process left behind."""
-    words = (BESOM, "sweep", "digits", "hydra.sweeper.n_trials=4", "trainer.max_epochs=8")
+    words = (BESOM, "sweep", "digits", "hydra.sweeper.n_trials=4", "trainer.max_epochs=8", TO_THE_END)
     process = shell.start(*words)
     eventually(lambda: list(shell.folder.glob("multirun/*/*/*/checkpoints/last.ckpt")), "a first epoch")
     process.send_signal(signal.SIGINT)
@@ -245,6 +270,19 @@ def test_an_interrupted_sweep_gives_its_trials_back_and_the_same_command_goes_on
     assert [trial.state.name for trial in study(shell, "digits").trials] == ["COMPLETE"] * 4
     _, children = split(shell.runs())
     assert [run.info.status for run in children] == ["FINISHED"] * 4
+
+
+def test_a_trial_that_reports_without_a_pause_is_interrupted_too(shell: Shell) -> None:
+    shell.write("app.py", RESTLESS)
+    process = shell.start(sys.executable, "app.py", "-m", "hydra/sweeper=besom", "hydra.sweeper.n_trials=1")
+    eventually(lambda: list(shell.folder.glob("multirun/*/*/0/reported")), "a report")
+    process.send_signal(signal.SIGINT)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert [trial.state.name for trial in study(shell, "app").trials] == ["WAITING"]
 
 
 def test_a_larger_budget_runs_only_what_is_missing_under_the_same_parent(shell: Shell) -> None:

@@ -80,6 +80,15 @@ def test_a_run_ends_finished_under_its_name(trained: tuple[Shell, Run]) -> None:
     assert run.info.end_time > run.info.start_time
 
 
+def test_what_is_said_of_the_objective_is_what_was_recorded_also_after_a_test(shell: Shell) -> None:
+    # the best checkpoint, which the test loads, is of the first epoch; the objective of the last
+    done = shell.besom("train", "trainer.max_epochs=3", "test=true", "objective.mode=min", "objective.reduce=last")
+    assert done.returncode == 0, done.stderr
+
+    [run] = shell.runs()
+    assert f"val/acc {run.data.metrics['objective']:.4f} (last of 3 epochs, epoch 2)" in done.stdout
+
+
 def test_every_metric_has_one_value_an_epoch_at_the_epochs_number(trained: tuple[Shell, Run]) -> None:
     shell, run = trained
     for metric in ("train/loss", "train/acc", "train/f1", "train/lr", "val/loss", "val/acc", "val/f1"):

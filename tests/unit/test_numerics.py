@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 
 from besom import numerics
 from besom.data import ImageData, Images, Parts
@@ -14,7 +17,7 @@ from besom.model import CNN, Classifier
 from besom.numerics import Numerics, tuned
 from besom.settings import Trainer
 
-PLAIN = Numerics("32-true", "contiguous", None)
+PLAIN = Numerics()
 
 
 @pytest.fixture
@@ -41,8 +44,9 @@ def module(data: ImageData) -> Classifier:
 def trainer(**asked: Any) -> Trainer:
     settings: dict[str, Any] = {
         "max_epochs": 1, "accelerator": "cpu", "devices": "auto", "strategy": "auto", "precision": "auto",
-        "memory_format": "auto", "fused": "auto", "tune_step": "auto", "num_threads": None, "deterministic": False,
-        "gradient_clip_val": None, "accumulate_grad_batches": 1, "early_stopping": None,
+        "memory_format": "auto", "fused": "auto", "float32_matmul_precision": "auto", "compile": "auto",
+        "tune_step": "auto", "num_threads": None, "deterministic": False, "gradient_clip_val": None,
+        "accumulate_grad_batches": 1, "early_stopping": None,
     }  # fmt: skip
     return Trainer.model_validate({**settings, **asked})
 
@@ -132,6 +136,51 @@ def test_what_was_asked_for_stays(timed, module, data, asked, taken):
     timed[taken] = 0.1
 
     assert tuned(trainer(**asked), module, data).numerics == taken
+
+
+LONG = {"max_epochs": 1000}
+COMPILED = replace(PLAIN, compile=True)
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real one; nothing of what it made earlier."""
+    if not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds", "taken"),
+    [
+        (LONG, 0.5, COMPILED),
+        (LONG, 0.98, PLAIN),  # too small a gain
+        (LONG, 0.9, COMPILED),
+        ({"max_epochs": 1}, 0.5, PLAIN),  # too short a trial
+        (LONG | {"compile": False}, 0.5, PLAIN),
+    ],
+)
+def test_a_network_is_compiled_where_that_pays_back_in_a_trial(timed, compiler, module, data, asked, seconds, taken):
+    timed[COMPILED] = seconds
+
+    assert tuned(trainer(**asked), module, data).numerics == taken
+
+
+def test_a_compiler_that_fails_is_done_without(timed, compiler, module, data):
+    timed[COMPILED] = 0.5
+
+    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        assert tuned(trainer(**LONG), module, data).numerics == PLAIN
+
+
+def test_a_compiled_network_has_the_names_of_a_plain_one(compiler, module):
+    before = list(module.state_dict())
+
+    COMPILED.prepare(module.network)
+    module(torch.rand(8, 1, 8, 8)).sum().backward()
+
+    assert list(module.state_dict()) == before
 
 
 def test_the_network_stays_as_it_was(module, data):

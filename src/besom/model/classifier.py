@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics import Metric
 
 Batch = tuple[Tensor, Tensor]  # images: float32 [B, C, H, W]; labels: int64 [B]
 MakeOptimizer = Callable[[Iterable[nn.Parameter], bool | None], Optimizer]
@@ -88,26 +88,42 @@ class Classifier(pl.LightningModule):
             self.logger.log_metrics(values, step=self.current_epoch)
 
 
-class Scores(nn.Module):
-    """Loss, accuracy and macro-F1 over all images of one epoch, and of all devices."""
+class Scores(Metric):
+    """Loss, accuracy and macro-F1 over all images of one epoch, and of all devices.
+
+    One small matrix is counted up, of which all are read at the epoch's end: no step waits for its device. F1 is the
+    mean over the classes that were there or predicted, as scikit-learn has it.
+    """
+
+    full_state_update = False
+    loss: Tensor
+    confusion: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.loss = MeanMetric()
-        self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        self.f1 = MulticlassF1Score(num_classes, average="macro", validate_args=False)
+        self.add_state("loss", torch.zeros(()), "sum")
+        # int32: Apple's GPUs do not add up int64; [label, predicted]
+        self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int32), "sum")
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """loss: scalar, the batch's mean; logits: [B, K]; labels: int64 [B]."""
-        self.loss.update(loss, len(labels))
-        predicted = logits.argmax(dim=1)
-        self.acc.update(predicted, labels)
-        self.f1.update(predicted, labels)
+        self.loss += loss * len(labels)
+        cells = labels * len(self.confusion) + logits.argmax(dim=1)
+        self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells, dtype=torch.int32))
+
+    def compute(self) -> dict[str, float]:
+        confusion = self.confusion.cpu().double()
+        right, asked, said = confusion.diag(), confusion.sum(1), confusion.sum(0)
+        seen = asked + said > 0
+        scores = {
+            "loss": self.loss.cpu() / asked.sum(),
+            "acc": right.sum() / asked.sum(),
+            "f1": (2 * right[seen] / (asked + said)[seen]).mean(),
+        }
+        return {name: score.float().item() for name, score in scores.items()}  # Lightning keeps float32 of it too
 
     def take(self, stage: str) -> dict[str, float]:
         """The epoch's values, named `STAGE/...`; the next epoch starts from nothing."""
-        metrics = {"loss": self.loss, "acc": self.acc, "f1": self.f1}
-        values = {f"{stage}/{name}": float(metric.compute()) for name, metric in metrics.items()}
-        for metric in metrics.values():
-            metric.reset()
+        values = {f"{stage}/{name}": value for name, value in self.compute().items()}
+        self.reset()
         return values

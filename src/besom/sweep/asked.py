@@ -15,10 +15,10 @@ from besom.secrecy import hide
 from besom.sweep.job import App
 from besom.sweep.launch import is_elsewhere
 from besom.sweep.objective import objectives
+from besom.sweep.params import parse
 from besom.sweep.plan import Plan, Rules, Sweep
 from besom.sweep.samplers import size
 from besom.sweep.slots import Slot, Wanted, as_given, cores, share, visible_gpus
-from besom.sweep.space import parse
 
 
 def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sweep:

@@ -124,7 +124,8 @@ class Attempt:
 
     def _follow(self) -> Outcome:
         timeout_s = self._terms.timeout_s
-        deadline = time.monotonic() + timeout_s if timeout_s else math.inf
+        looked = time.monotonic()
+        deadline = looked + timeout_s if timeout_s else math.inf
         while time.monotonic() < deadline:
             ready = wait([self._pipe, self._process.sentinel], timeout=POLL_S)
             if self._pipe in ready:
@@ -139,8 +140,10 @@ class Attempt:
                 self._answer(self._terms.on_report(*message))
             elif ready:
                 return self._death()
-            elif self._terms.should_stop():
-                return STOPPED
+            if not ready or time.monotonic() - looked > POLL_S:  # a trial may report without a pause
+                looked = time.monotonic()
+                if self._terms.should_stop():
+                    return STOPPED
         return Outcome("failed", kind="timeout", reason=f"not done after trial_timeout={timeout_s:g} s")
 
     def _is_cut(self) -> bool:

@@ -14,9 +14,10 @@ from sqlalchemy import func, select
 from besom.errors import InputError, near
 from besom.locks import sqlite_file
 from besom.secrecy import masked
+from besom.sweep.attrs import FOLDER, N_TRIALS, SUPERVISOR
 from besom.sweep.lease import Lease
 from besom.sweep.storage import open_storage
-from besom.sweep.study import FOLDER, N_TRIALS, SUPERVISOR, Study
+from besom.sweep.study import Study
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from besom.secrecy import public_override
-from besom.sweep.study import COMMAND, Study
+from besom.sweep.attrs import COMMAND
+from besom.sweep.study import Study
 
 
 @dataclass(frozen=True)

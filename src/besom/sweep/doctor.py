@@ -14,11 +14,13 @@ import psutil
 from optuna.trial import TrialState
 
 from besom.errors import InputError
+from besom.sweep.attrs import EXPERIMENT, N_TRIALS, PARENT_RUN, TRACKING
 from besom.sweep.catalogue import studies
-from besom.sweep.lease import Watch
+from besom.sweep.lease import Watch, held_by
 from besom.sweep.page import Page
+from besom.sweep.queue import Queue
 from besom.sweep.record import Fault, faults
-from besom.sweep.study import EXPERIMENT, N_TRIALS, PARENT_RUN, SWEPT, TRACKING, Study, held_by
+from besom.sweep.study import SWEPT, Study
 from besom.tracking import Store
 from besom.tracking.recorder import Status
 
@@ -109,7 +111,7 @@ def _of_the_study(study: Study) -> Iterator[Fault]:
 def _give_back(study: Study) -> None:
     watch = Watch(0)
     for _ in range(2):  # a beat is compared with an earlier look
-        study.reap(watch, MAX_RETRIES)
+        Queue(study).reap(watch, MAX_RETRIES)
 
 
 def _processes(study: Study) -> Iterator[Fault]:

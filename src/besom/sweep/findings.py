@@ -10,23 +10,10 @@ from typing import Any, Self
 from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from besom.sweep.lease import Lease
+from besom.sweep.attrs import KIND, N_TRIALS, OVERRIDES, PROGRAM, QUESTION, REASON, RUN, SETTLED, SLOTS
+from besom.sweep.lease import Lease, held_by
 from besom.sweep.objective import Objective, described
-from besom.sweep.study import (
-    KIND,
-    N_TRIALS,
-    OVERRIDES,
-    PROGRAM,
-    QUESTION,
-    REASON,
-    RUN,
-    SETTLED,
-    SLOTS,
-    Counts,
-    Stop,
-    Study,
-    held_by,
-)
+from besom.sweep.study import Counts, Stop, Study
 from besom.tracking.log import run_of
 
 

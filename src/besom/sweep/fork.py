@@ -8,8 +8,9 @@ from itertools import chain
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from besom.errors import InputError
+from besom.sweep.attrs import FORKED, RUN, SETTLED
 from besom.sweep.plan import Plan
-from besom.sweep.study import FORKED, RUN, SETTLED, Study, StudyChanged
+from besom.sweep.study import Study, StudyChanged
 
 MAX_FORKS = 1000
 

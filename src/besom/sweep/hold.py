@@ -12,13 +12,15 @@ from pathlib import Path
 
 from besom.secrecy import masked, public_override
 from besom.sweep.attempt import Attempt
+from besom.sweep.attrs import ENDS, OVERRIDES, RUN, TRIAL
 from besom.sweep.in_place import InPlace
 from besom.sweep.job import App
 from besom.sweep.lease import LeaseLost
 from besom.sweep.outcome import Outcome, State, Terms, tail
 from besom.sweep.plan import Plan
+from besom.sweep.queue import Claim, Queue
 from besom.sweep.space import Value, label
-from besom.sweep.study import ENDS, OVERRIDES, RUN, TRIAL, Claim, Stop, Study
+from besom.sweep.study import Stop
 from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.tracking.recorder import Status
 from besom.tracking.usage import sampled
@@ -43,11 +45,12 @@ class Hold:
     """From the claim of a trial to its end in the study and in MLflow, whose only writer for this trial it is."""
 
     def __init__(
-        self, plan: Plan, app: App, study: Study, record: Record | None, claim: Claim, stopped: Callable[[], bool]
+        self, plan: Plan, app: App, queue: Queue, record: Record | None, claim: Claim, stopped: Callable[[], bool]
     ) -> None:
         self._plan = plan
         self._app = app
-        self._study = study
+        self._queue = queue
+        self._study = queue.study
         self._record = record
         self._claim = claim
         self._stopped = stopped
@@ -72,7 +75,7 @@ class Hold:
         try:
             outcome = self._try()
         except BaseException:  # this worker is broken, not the trial: another takes it
-            self._study.requeue(self._claim, "interrupted")
+            self._queue.requeue(self._claim, "interrupted")
             self._end_run(Outcome("interrupted"), again=True)
             raise
         finally:
@@ -120,7 +123,7 @@ class Hold:
         if len(self._plan.objectives) > 1:  # no one number tells whether such a trial is worth its end
             return False
         trial = self._claim.trial
-        if step not in self._study.reported(self._claim):  # a retried attempt repeats some
+        if step not in self._queue.reported(self._claim):  # a retried attempt repeats some
             trial.report(value, step)
             self._run_log.metrics({REPORTED: value}, step)
         return bool(trial.should_prune())
@@ -129,7 +132,7 @@ class Hold:
         """What a trial's run has in the columns of MLflow's table."""
         named = zip(self._plan.objectives, outcome.values, strict=False)
         score = {objective.key: value for objective, value in named} if outcome.state == "complete" else {}
-        if reported := self._study.reported(self._claim):
+        if reported := self._queue.reported(self._claim):
             better = max if self._plan.objectives[0].direction == "maximize" else min
             score |= {BEST: better(reported.values()), LAST: reported[max(reported)], "epochs": float(len(reported))}
         return {**score, "duration_s": took_s}
@@ -143,7 +146,7 @@ class Hold:
         while not self._let_go.wait(self._plan.lease_s / BEATS):
             lease = lease.renewed()
             try:
-                self._study.renew(self._claim, lease)
+                self._queue.renew(self._claim, lease)
             except LeaseLost:
                 self._lost.set()
                 return
@@ -155,23 +158,23 @@ class Hold:
 
     def _tell(self, outcome: Outcome) -> bool:
         """True when the trial waits for another attempt."""
-        study, claim = self._study, self._claim
+        queue, claim = self._queue, self._claim
         log.info("trial %s: %s %s %s", claim.number, outcome.state, outcome.kind, outcome.reason)
         if outcome.state == "complete" and len(outcome.values) != len(self._plan.objectives):
             return self._tell_wrong_count(len(outcome.values))
         match outcome.state:
             case "complete":
-                study.complete(claim, outcome.values)
+                queue.complete(claim, outcome.values)
             case "pruned":
-                study.prune(claim)
+                queue.prune(claim)
             case "interrupted":
-                study.requeue(claim, "interrupted")
+                queue.requeue(claim, "interrupted")
                 return True
             case "failed":
-                if self._plan.is_retried(outcome) and study.retries_left(claim, self._plan.max_retries) > 0:
-                    study.requeue(claim, outcome.kind)
+                if self._plan.is_retried(outcome) and queue.retries_left(claim, self._plan.max_retries) > 0:
+                    queue.requeue(claim, outcome.kind)
                     return True
-                study.fail(claim, outcome.kind, outcome.reason)
+                queue.fail(claim, outcome.kind, outcome.reason)
         return False
 
     def _tell_wrong_count(self, count: int) -> bool:
@@ -179,10 +182,10 @@ class Hold:
         wanted = len(self._plan.objectives)
         reason = f"the task function returned {count} numbers, but hydra.sweeper.direction has {wanted}"
         if self._study.counts().complete:
-            self._study.fail(self._claim, "bad value", reason)
+            self._queue.fail(self._claim, "bad value", reason)
             return False
         self._study.request_stop(Stop("refused", f"{reason}: list one direction for each number"))
-        self._study.requeue(self._claim, "interrupted")
+        self._queue.requeue(self._claim, "interrupted")
         return True
 
     def _begin_run(self, values: Mapping[str, Value]) -> None:
@@ -201,7 +204,7 @@ class Hold:
             parent=self._record.parent,
             run_id=trial.user_attrs.get(RUN),
             is_new=not ends,
-            counts=lambda run_id: self._study.has_run(self._claim, run_id),
+            counts=lambda run_id: self._queue.has_run(self._claim, run_id),
         )
         self._record.scribe.take(self._run)
 
@@ -209,7 +212,7 @@ class Hold:
         if self._run:
             reason = f"{outcome.kind}: {outcome.reason}" if outcome.kind else outcome.reason
             ended = "requeued" if again else outcome.state
-            self._run.finish(STATUS[outcome.state], reason, ended, unless=lambda: self._study.runs(self._claim))
+            self._run.finish(STATUS[outcome.state], reason, ended, unless=lambda: self._queue.runs(self._claim))
 
 
 def _searched(values: Mapping[str, Value]) -> dict[str, Value]:

@@ -21,11 +21,12 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from besom.errors import InputError, RunError, near
 from besom.secrecy import HIDDEN, masked
+from besom.sweep.attrs import COMMAND, DEADLINE, N_TRIALS, TRACKING
 from besom.sweep.command import Command
 from besom.sweep.launch import LaunchThread, ask_to_leave, kill_all, launch, make_launcher
 from besom.sweep.plan import Plan, Sweep
 from besom.sweep.storage import open_storage
-from besom.sweep.study import COMMAND, DEADLINE, LOOK_S, N_TRIALS, SWEPT, TRACKING, Study
+from besom.sweep.study import LOOK_S, SWEPT, Study
 from besom.sweep.worker import Worker
 
 STORAGE = "BESOM_STORAGE"

@@ -15,6 +15,9 @@ from typing import Any, Self
 from uuid import uuid4
 
 import psutil
+from optuna.trial import FrozenTrial
+
+from besom.sweep.attrs import BEAT, LEASE
 
 
 class LeaseLost(Exception):  # noqa: N818 - what happened, to whom it happens
@@ -63,6 +66,10 @@ class Lease:
             return None
         lease = cls(**attr)
         return replace(lease, beat=beat[1]) if beat and beat[0] == lease.token else lease
+
+
+def held_by(trial: FrozenTrial) -> Lease | None:
+    return Lease.from_attr(trial.user_attrs.get(LEASE), trial.user_attrs.get(BEAT))
 
 
 @dataclass(frozen=True)

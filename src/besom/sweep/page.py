@@ -21,10 +21,11 @@ from optuna.trial import TrialState
 
 from besom.secrecy import masked
 from besom.sweep import report
+from besom.sweep.attrs import FIXED, N_TRIALS, PARENT_RUN, PROGRAM
 from besom.sweep.findings import Findings
 from besom.sweep.note import note
 from besom.sweep.record import faults
-from besom.sweep.study import FIXED, N_TRIALS, PARENT_RUN, PROGRAM, Study
+from besom.sweep.study import Study
 from besom.tracking import AwayError, Store, persistently
 from besom.tracking.facts import tags
 from besom.tracking.recorder import MAX_METRICS, Status
@@ -51,17 +52,24 @@ class Page:
         self._written = time.monotonic()
         self._writing: Future[None] | None = None
 
-    def open(self) -> None:
-        """The study's run is made once, and the same in every session.
+    def open(self) -> Callable[[], bool]:
+        """The study's run is made once, and the same in every session; returned is what tells whether it is there.
 
-        Raises:
+        That raises:
             AwayError: MLflow does not answer: `refresh` makes it.
             InputError: MLflow has refused it.
         """
-        self._writing = _in_a_thread(self._take_up)
-        if not wait([self._writing], OPENING_S if self._store.is_server else None).done:
-            raise AwayError(f"tracking_uri={masked(self._store.uri)}: MLflow has not answered for {OPENING_S:g} s")
-        self._writing.result()
+        self._writing = opening = _in_a_thread(self._take_up)
+        last = time.monotonic() + OPENING_S if self._store.is_server else math.inf
+
+        def is_open() -> bool:
+            if opening.done():
+                opening.result()
+            elif time.monotonic() > last:
+                raise AwayError(f"tracking_uri={masked(self._store.uri)}: MLflow has not answered for {OPENING_S:g} s")
+            return opening.done()
+
+        return is_open
 
     def begin(self) -> str:
         """Its run; made if there is none.
@@ -99,6 +107,8 @@ class Page:
         """
         if self._writing:
             wait([self._writing], PATIENCE_S)  # an older version is not to come after the last
+        if self._run is None and not self._study.trials():  # refused before its first trial: nothing of it stays
+            return
         run = self.begin()
         for fault in self._ask(lambda: list(faults(self._study, self._store, run))):
             if fault.mend:

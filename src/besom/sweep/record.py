@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.secrecy import masked
+from besom.sweep.attrs import FORKED, KIND, REASON, TRIAL
 from besom.sweep.findings import run_id
-from besom.sweep.study import FORKED, KIND, REASON, TRIAL, Study, held_by
+from besom.sweep.lease import held_by
+from besom.sweep.study import Study
 from besom.tracking import Recorder, Store, persistently
 from besom.tracking.log import Told, read
 from besom.tracking.recorder import Status

@@ -17,6 +17,7 @@ from typing import Any
 from besom.errors import InputError
 from besom.secrecy import masked
 from besom.sweep.attempt import Attempt
+from besom.sweep.attrs import SETTLED, SETTLER
 from besom.sweep.hold import BEATS
 from besom.sweep.in_place import InPlace
 from besom.sweep.job import App
@@ -25,7 +26,7 @@ from besom.sweep.outcome import Terms
 from besom.sweep.plan import Plan
 from besom.sweep.question import ANSWER, Question
 from besom.sweep.rehearsal import first_point
-from besom.sweep.study import SETTLED, SETTLER, Stop, Study
+from besom.sweep.study import Stop, Study
 
 LEASH_S = 86400.0  # the pipe tells it of its worker's death
 LOOK_S = 0.2
@@ -33,11 +34,11 @@ LOOK_S = 0.2
 
 def settled(plan: Plan, app: App, study: Study, goes_on: Callable[[], bool]) -> Plan:
     """The plan, with what was settled; that is done by now, unless the sweep is to end."""
-    function, watch = getattr(app.task, "besom_prepare", None), Watch(plan.lease_s)
+    function, watch = asked_of(app), Watch(plan.lease_s)
     while function and not study.recall(SETTLED) and goes_on():
         mine = Lease.mine()
         if study.may_settle(mine, watch):
-            study.remember(SETTLED, _answer(plan, replace(app, task=Question(function)), study, mine, goes_on))
+            study.remember(SETTLED, _settle(plan, app, study, mine, goes_on))
         else:
             time.sleep(LOOK_S)
     if known := study.recall(SETTLED):
@@ -45,7 +46,7 @@ def settled(plan: Plan, app: App, study: Study, goes_on: Callable[[], bool]) -> 
     return plan
 
 
-def _answer(plan: Plan, app: App, study: Study, mine: Lease, goes_on: Callable[[], bool]) -> dict[str, Any] | None:
+def _settle(plan: Plan, app: App, study: Study, mine: Lease, goes_on: Callable[[], bool]) -> dict[str, Any] | None:
     lease, beaten = mine, time.monotonic()
 
     def must_end() -> bool:
@@ -55,21 +56,40 @@ def _answer(plan: Plan, app: App, study: Study, mine: Lease, goes_on: Callable[[
             study.remember(SETTLER, lease.as_attr())
         return not goes_on()
 
+    try:
+        return ask(plan, app, plan.space.overrides(first_point(plan.space)), must_end)
+    except InputError as error:
+        study.request_stop(Stop("refused", str(error)))
+        return None
+
+
+def asked_of(app: App) -> str | None:
+    """The function that `besom.prepare` has named."""
+    return getattr(app.task, "besom_prepare", None)
+
+
+def ask(plan: Plan, app: App, overrides: list[str], must_end: Callable[[], bool]) -> dict[str, Any] | None:
+    """The app's answer for a trial with these overrides: `overrides` for all, and what is `said`; None: it must end.
+
+    Raises:
+        InputError: what the app refuses.
+    """
+    function = asked_of(app)
+    assert function
+    asked = replace(app, task=Question(function))
+    terms = Terms(lambda value, step: False, must_end, LEASH_S, plan.trial_timeout_s)
     with TemporaryDirectory(prefix="besom-") as parent:
         folder = Path(parent) / "0"
         folder.mkdir()
-        terms = Terms(lambda value, step: False, must_end, LEASH_S, plan.trial_timeout_s)
-        attempt = (
-            InPlace(app, terms) if plan.isolation == "none" else Attempt(app.pickled, folder / "output.log", terms)
-        )
+        alone = plan.isolation == "none"
+        attempt = InPlace(asked, terms) if alone else Attempt(asked.pickled, folder / "output.log", terms)
         with attempt:
-            outcome = attempt.outcome(app.compose(0, plan.space.overrides(first_point(plan.space)), folder))
+            outcome = attempt.outcome(app.compose(0, overrides, folder))
         if outcome.state == "complete":
             return dict(json.loads((folder / ANSWER).read_text()))
-        if InputError.__name__ in outcome.exception:
-            study.request_stop(Stop("refused", outcome.reason.removeprefix(f"{outcome.exception[0]}: ")))
-            return None
-        if outcome.state == "interrupted":
-            return None
-        # the trials will say it better, if it is theirs too
-        return {"overrides": [], "said": masked(f"nothing was settled: {outcome.kind}: {outcome.reason}")}
+    if InputError.__name__ in outcome.exception:
+        raise InputError(outcome.reason.removeprefix(f"{outcome.exception[0]}: "))
+    if outcome.state == "interrupted":
+        return None
+    # the trials will say it better, if it is theirs too
+    return {"overrides": [], "said": masked(f"nothing was settled: {outcome.kind}: {outcome.reason}")}

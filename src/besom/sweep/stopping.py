@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.errors import InputError
 from besom.hydra_versions import build
+from besom.sweep.attrs import REASON
 from besom.sweep.plan import Rules
-from besom.sweep.study import REASON, Stop, Study
+from besom.sweep.study import Stop, Study
 
 FEWEST = 5  # trials of a session before its failures are counted: the first ones may be bad luck
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
@@ -43,11 +43,31 @@ AWAY = ("08", "53300", "57P01", "57P02", "57P03", "40P01")
 REFUSALS = ("authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied", "no password")
 
 T = TypeVar("T")
+C = TypeVar("C", bound="Connected")
+P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
 
 class ServerLost(RunError):  # noqa: N818 - what happened, to whom it happens
     """In a transaction, of which the server has kept nothing."""
+
+
+class Connected(Protocol):
+    def reconnect(self) -> None: ...
+
+
+def all_or_nothing(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], T]:
+    """Done again where the server was lost on the way: it has kept nothing of it."""
+
+    @functools.wraps(method)
+    def do(self: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except ServerLost:
+                self.reconnect()
+
+    return do
 
 
 def open_storage(url: str, *, wait: bool = False) -> RDBStorage:

@@ -1,82 +1,29 @@
-"""The study is the queue: every question besom asks of Optuna is asked here.
-
-A worker claims its next trial under the study's lock: one that waits or, while the study is short of its budget, a new
-one. So no count can race, and nothing hands out work. The holder of a trial renews its lease; whoever finds a lease
-that has stopped gives the trial back, and what the old holder says after that is refused.
-"""
+"""A study in its storage: what it knows of its trials, what it remembers of its sweeps, and who leads one."""
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, Self
 
 import optuna
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from besom.errors import InputError
 from besom.secrecy import masked
-from besom.sweep.infeasible import SamplersStudy, mark_infeasible
-from besom.sweep.lease import Lease, LeaseLost, Watch
+from besom.sweep.attrs import FOLDER, OPENED, SETTLED, SETTLER, SPACE, STOP, SUPERVISOR
+from besom.sweep.lease import Lease, Watch
 from besom.sweep.objective import Direction, Objective
-from besom.sweep.storage import ServerLost, alone, open_storage
-
-MakeSampler = Callable[[int], BaseSampler]
-P = ParamSpec("P")
-T = TypeVar("T")
-
-# user attributes of the study
-FOLDER, PARENT_RUN, STOP, SPACE, SUPERVISOR = (
-    "besom.folder",
-    "besom.run",
-    "besom.stop",
-    "besom.space",
-    "besom.supervisor",
-)
-# and of its last sweep: its budget, its last moment, where it was recorded, how it was started, what it does not search
-N_TRIALS, DEADLINE, TRACKING, EXPERIMENT, COMMAND, FIXED = (
-    "besom.n_trials",
-    "besom.deadline",
-    "besom.tracking_uri",
-    "besom.experiment",
-    "besom.command",
-    "besom.fixed",
-)
-# what it is to find out, in words; the app it sweeps, as a user would start it; how many trials at a time
-QUESTION, PROGRAM, SLOTS = "besom.question", "besom.program", "besom.slots"
-# what its app has settled before its first trial, for all of them: overrides, and why; who asks it just now
-SETTLED, SETTLER = "besom.settled", "besom.settler"
-# user attributes of a trial
-RUN, LEASE, BEAT, ENDS, KIND, REASON, OVERRIDES = (
-    "besom.run",
-    "besom.lease",
-    "besom.beat",
-    "besom.ends",
-    "besom.kind",
-    "besom.reason",
-    "besom.overrides",
-)
-
-FORKED = "besom.forked"  # of a trial that a fork has adopted: the study and the number it comes from
-TRIAL = "besom.trial"  # of a run in MLflow: the number of its trial
+from besom.sweep.storage import all_or_nothing, alone, open_storage
 
 SWEPT = "BESOM_STUDY"  # in the environment of all processes of a sweep: the study's identity
 
 LOOK_S = 1.0  # between two looks for a beat
-
-COUNTED = (
-    "lost",
-    "killed",
-    "exception",
-)  # ends of an attempt that spend one of a trial's retries; an interruption does not
 
 
 class StudyChanged(InputError):  # noqa: N818 - what happened
@@ -120,32 +67,6 @@ class Counts:
         return self.complete + self.pruned + self.failed
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A trial in this worker's hands."""
-
-    trial: Trial
-    lease: Lease
-
-    @property
-    def number(self) -> int:
-        return self.trial.number
-
-
-def _all_or_nothing(method: Callable[Concatenate[Study, P], T]) -> Callable[Concatenate[Study, P], T]:
-    """Done again where the server was lost on the way: it has kept nothing of it."""
-
-    @functools.wraps(method)
-    def do(study: Study, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        while True:
-            try:
-                return method(study, *args, **kwargs)
-            except ServerLost:
-                study._connect()
-
-    return do
-
-
 class Study:
     """One connection to a study in its storage."""
 
@@ -154,12 +75,12 @@ class Study:
         self.url = url
         self.name = name
         self._rdb = storage or open_storage(url, wait=wait)
-        self._connect()
+        self.reconnect()
 
-    def _connect(self) -> None:
+    def reconnect(self) -> None:
         """With nothing in mind of what was read before."""
         # the cache is part of it: a trial it has not read cannot be written to
-        self._storage = get_storage(self._rdb)
+        self.storage = get_storage(self._rdb)
         self._study = self._load()
 
     @classmethod
@@ -217,104 +138,6 @@ class Study:
         """The same for all who sweep this study, wherever its storage lies."""
         return f"{masked(self.url)}#{self.name}"
 
-    # ── the queue ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    @_all_or_nothing
-    def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner, slot: str = "") -> Claim | None:
-        """Take the next trial for this worker alone; None when the budget is spent or what is left runs elsewhere.
-
-        `sampler` is given the trial's number, so that a seed gives each trial its own point, whichever worker and
-        session asks for it.
-        """
-        with self._lock():
-            counts = self.counts()
-            if counts.finished + counts.running >= n_trials:  # a budget made smaller leaves some waiting
-                return None
-            trial_id = self._next_id()
-            lease = Lease.mine(slot)
-            self._storage.set_trial_user_attr(trial_id, LEASE, lease.as_attr())
-        try:
-            number = self._storage.get_trial(trial_id).number
-        except KeyError as error:  # a server that crashed may give a lost transaction's number to another one
-            raise ServerLost("the server has not kept the trial") from error
-        # a fresh study: Optuna's own keeps a list of trials from its last look
-        seen = SamplersStudy(self.name, self._storage, sampler(number), pruner)
-        return Claim(Trial(seen, trial_id), lease)
-
-    def renew(self, claim: Claim, beat: Lease) -> None:
-        """Raises LeaseLost: this worker was taken for dead.
-
-        Takes no lock, for which many workers would queue: a beat that comes late touches nobody else's.
-        """
-        self._storage.set_trial_user_attr(claim.trial._trial_id, BEAT, [beat.token, beat.beat])
-        _refuse_late(self._storage.get_trial(claim.trial._trial_id), claim)
-
-    @_all_or_nothing
-    def has_run(self, claim: Claim, run_id: str) -> bool:
-        """Remember the trial's run in MLflow, for all its attempts; False: another attempt's run counts."""
-        with self._lock():
-            trial = self._storage.get_trial(claim.trial._trial_id)
-            if known := trial.user_attrs.get(RUN):
-                return bool(known == run_id)
-            lease = held_by(trial)
-            if trial.state != TrialState.WAITING and (lease is None or lease.token != claim.lease.token):
-                return False
-            if not trial.state.is_finished():  # a finished trial takes no more
-                self._storage.set_trial_user_attr(trial._trial_id, RUN, run_id)
-            return True
-
-    def runs(self, claim: Claim) -> bool:
-        """Whether the trial is being attempted, by whomever."""
-        return self._storage.get_trial(claim.trial._trial_id).state == TrialState.RUNNING
-
-    @_all_or_nothing
-    def complete(self, claim: Claim, values: Sequence[float]) -> None:
-        with self._held(claim):
-            claim.trial.study.tell(claim.trial, list(values))
-
-    @_all_or_nothing
-    def prune(self, claim: Claim) -> None:
-        with self._held(claim):
-            claim.trial.study.tell(claim.trial, state=TrialState.PRUNED)
-
-    @_all_or_nothing
-    def fail(self, claim: Claim, kind: str, reason: str) -> None:
-        with self._held(claim):
-            if kind == "oom":
-                mark_infeasible(claim.trial)
-            self._fail(claim.trial._trial_id, kind, reason)
-
-    @_all_or_nothing
-    def requeue(self, claim: Claim, end: str) -> None:
-        """Give an unfinished trial back: it keeps its number and its point, and waits for another attempt."""
-        with self._held(claim):
-            self._requeue(claim.trial._trial_id, end)
-
-    def reported(self, claim: Claim) -> dict[int, float]:
-        """The values by their steps, from this attempt or an earlier one."""
-        return self._storage.get_trial(claim.trial._trial_id).intermediate_values
-
-    def retries_left(self, claim: Claim, max_retries: int) -> int:
-        return max_retries - _retries(claim.trial.user_attrs.get(ENDS, []))
-
-    @_all_or_nothing
-    def reap(self, watch: Watch, max_retries: int) -> list[int]:
-        """Give back the trials whose holders are gone, or fail those that have no retry left; their numbers."""
-        gone = [trial for trial in self.trials((TrialState.RUNNING,)) if watch.stopped(trial.number, held_by(trial))]
-        if not gone:
-            return []
-        reaped = []
-        with self._lock():
-            for seen in gone:
-                trial = self._storage.get_trial(seen._trial_id)
-                if trial.state != TrialState.RUNNING or held_by(trial) != held_by(seen):
-                    continue  # it has beaten, ended or been reaped since we looked
-                if _retries(trial.user_attrs.get(ENDS, [])) < max_retries:
-                    self._requeue(trial._trial_id, "lost")
-                else:
-                    self._fail(trial._trial_id, "lost", f"its worker died {max_retries + 1} times, with no word")
-                reaped.append(trial.number)
-        return reaped
-
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def trials(self, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
         """By number."""
@@ -362,10 +185,10 @@ class Study:
     def recall(self, key: str) -> Any:
         return self._study.user_attrs.get(key)
 
-    @_all_or_nothing
+    @all_or_nothing
     def request_stop(self, stop: Stop) -> None:
         """Ask every worker, wherever it runs, to end; the first request of a session stands."""
-        with self._lock():
+        with self.lock():
             if self.stop() is None:
                 self.remember(STOP, asdict(stop))
 
@@ -373,15 +196,24 @@ class Study:
         asked = self.recall(STOP)
         return Stop(**asked) if asked else None
 
-    @_all_or_nothing
+    @all_or_nothing
     def may_settle(self, mine: Lease, watch: Watch) -> bool:
         """True for one process at a time; for no other one until it is done, or dead."""
-        with self._lock():
+        with self.lock():
             asks = Lease.from_attr(self.recall(SETTLER))
             if self.recall(SETTLED) or (asks and not watch.stopped(SETTLER, asks)):
                 return False
             self.remember(SETTLER, mine.as_attr())
             return True
+
+    def open(self) -> None:
+        """Its supervisor lets trials begin, till its session ends."""
+        if supervisor := self.supervisor():
+            self.remember(OPENED, supervisor.token)
+
+    def is_open(self) -> bool:
+        supervisor = self.supervisor()
+        return supervisor is not None and self.recall(OPENED) == supervisor.token
 
     def supervisor(self) -> Lease | None:
         """The lease of the process that supervises the study, or of one that died while it did."""
@@ -410,9 +242,9 @@ class Study:
         finally:
             self.remember(SUPERVISOR, None)
 
-    @_all_or_nothing
+    @all_or_nothing
     def _become_supervisor(self, mine: Lease, watch: Watch) -> None:
-        with self._lock():
+        with self.lock():
             self._refuse_second_supervisor(watch)  # one that came while this one looked
             self.remember(STOP, None)
             self.remember(SUPERVISOR, mine.as_attr())
@@ -428,41 +260,11 @@ class Study:
                 )
             time.sleep(LOOK_S)
 
-    def _next_id(self) -> int:
-        """A trial that waits, the first of them, or a new one; RUNNING from here on."""
-        for waiting in self.trials((TrialState.WAITING,)):
-            if self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-                return waiting._trial_id
-        return self._storage.create_new_trial(self._study._study_id)
-
-    @contextmanager
-    def _held(self, claim: Claim) -> Iterator[None]:
-        """Look and write as one: under the lock, and only while the trial is still this claim's."""
-        with self._lock():
-            _refuse_late(self._storage.get_trial(claim.trial._trial_id), claim)
-            yield
-
-    def _requeue(self, trial_id: int, end: str) -> None:
-        self._note_end(trial_id, end)
-        self._storage.set_trial_user_attr(trial_id, LEASE, None)
-        self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
-
-    def _fail(self, trial_id: int, kind: str, reason: str) -> None:
-        self._note_end(trial_id, kind)
-        # before the state: a finished trial takes no more
-        self._storage.set_trial_user_attr(trial_id, KIND, kind)
-        self._storage.set_trial_user_attr(trial_id, REASON, reason)
-        self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
-
-    def _note_end(self, trial_id: int, end: str) -> None:
-        ends = self._storage.get_trial(trial_id).user_attrs.get(ENDS, [])
-        self._storage.set_trial_user_attr(trial_id, ENDS, [*ends, end])
-
-    def _lock(self) -> AbstractContextManager[object]:
+    def lock(self) -> AbstractContextManager[object]:
         return alone(self._rdb, f"besom {self.name}")
 
     def _load(self) -> optuna.Study:
-        return optuna.load_study(storage=self._storage, study_name=self.name)
+        return optuna.load_study(storage=self.storage, study_name=self.name)
 
 
 def _whole_or_new(storage: BaseStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:
@@ -487,17 +289,3 @@ def _directions(study: optuna.Study) -> tuple[Direction, ...]:
 def _said(directions: Sequence[Direction]) -> str:
     """`maximized`, or `maximized, minimized`"""
     return ", ".join(f"{direction}d" for direction in directions)
-
-
-def held_by(trial: FrozenTrial) -> Lease | None:
-    return Lease.from_attr(trial.user_attrs.get(LEASE), trial.user_attrs.get(BEAT))
-
-
-def _refuse_late(trial: FrozenTrial, claim: Claim) -> None:
-    lease = held_by(trial)
-    if trial.state != TrialState.RUNNING or lease is None or lease.token != claim.lease.token:
-        raise LeaseLost(f"trial {trial.number} was taken from this worker, which was not heard of in time")
-
-
-def _retries(ends: Sequence[str]) -> int:
-    return sum(end in COUNTED for end in ends)

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
 from besom.secrecy import public_override
+from besom.sweep.attrs import DEADLINE, EXPERIMENT, FIXED, N_TRIALS, PROGRAM, QUESTION, REASON, SETTLED, SLOTS, TRACKING
 from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
@@ -27,22 +28,9 @@ from besom.sweep.lease import Watch
 from besom.sweep.page import Page
 from besom.sweep.plan import Plan, Sweep
 from besom.sweep.proof import prove
+from besom.sweep.queue import Queue
 from besom.sweep.stopping import Judge
-from besom.sweep.study import (
-    DEADLINE,
-    EXPERIMENT,
-    FIXED,
-    N_TRIALS,
-    PROGRAM,
-    QUESTION,
-    REASON,
-    SETTLED,
-    SLOTS,
-    SWEPT,
-    TRACKING,
-    Stop,
-    Study,
-)
+from besom.sweep.study import SWEPT, Stop, Study
 from besom.sweep.terminal import Progress, progress
 from besom.sweep.terminal.lines import summary
 from besom.sweep.worker import Asked, Worker
@@ -100,16 +88,15 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     study.remember(EXPERIMENT, plan.experiment)
     study.remember(FIXED, list(map(public_override, plan.space.fixed)))
     page = Page(study, store) if store else None
-    if page:
-        _open(page)
+    is_open = page.open() if page else lambda: True
     ended: Status = "FAILED"
     try:
-        study.reap(watch, plan.max_retries)  # what a killed session on this machine has left
+        Queue(study).reap(watch, plan.max_retries)  # what a killed session on this machine has left
         if owed := study.owed(plan.n_trials):
             print(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
             print("Ctrl-C stops it; the same command goes on", flush=True)
             with progress(study, plain=plan.isolation == "none") as view:
-                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study), page)
+                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study), page, is_open)
                 _launch_until_done(sweep, study, look)
         _heed(study.stop())
         ended = "FINISHED" if study.best() else "FAILED"
@@ -119,13 +106,6 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     finally:
         if page:
             _close(page, ended, study.name)
-
-
-def _open(page: Page) -> None:
-    try:
-        page.open()
-    except AwayError as away:
-        print(f"{away}\nthe sweep begins; what it finds is recorded when MLflow is back", flush=True)
 
 
 def _close(page: Page, ended: Status, study: str) -> None:
@@ -159,12 +139,16 @@ class _Look:
     renew: Callable[[], None]
     judge: Judge
     page: Page | None  # None: nothing is recorded
+    is_open: Callable[[], bool]  # whether its run is there, as `Page.open` says
+    _opened: bool = False  # for trials to begin
     _renewed: float = 0.0
     _settled: bool = False  # and said
     _was_asked: bool = False  # to stop, by `besom stop`
 
     def __call__(self) -> None:
         self.view.refresh()
+        if not self._opened:
+            self._let_trials_begin()
         if self.page:
             self.page.refresh()
         if time.monotonic() - self._renewed > self.plan.lease_s / BEATS:
@@ -174,11 +158,24 @@ class _Look:
             self._settled = True
             if known["said"]:
                 self.view.say(f"all trials: {known['said']}")
-        for number in self.study.reap(self.watch, self.plan.max_retries):
+        for number in Queue(self.study).reap(self.watch, self.plan.max_retries):
             self.view.say(f"trial {number}: its worker is gone; given back")
         if stop := self.judge.verdict():
             self.study.request_stop(stop)
         self._say_when_asked_to_stop()
+
+    def _let_trials_begin(self) -> None:
+        """Meanwhile workers start."""
+        try:
+            if not self.is_open():
+                return
+        except AwayError as away:
+            self.view.say(f"{away}\nthe sweep begins; what it finds is recorded when MLflow is back")
+        except InputError as error:
+            self.study.request_stop(Stop("refused", str(error)))
+            return
+        self.study.open()
+        self._opened = True
 
     def _say_when_asked_to_stop(self) -> None:
         """The workers look for themselves."""

@@ -13,6 +13,7 @@ from besom.errors import RunError
 from besom.sweep.attempt import Attempt, warm_up
 from besom.sweep.outcome import Terms
 from besom.sweep.plan import Sweep
+from besom.sweep.settle import ask, asked_of
 from besom.tracking.log import Entry, read
 
 LEASH_S = 86400.0  # this process is both ends of the trial's life: a closed pipe tells as much as a beat
@@ -22,6 +23,7 @@ LEASH_S = 86400.0  # this process is both ends of the trial's life: a closed pip
 class Warmup:
     """One epoch of one trial."""
 
+    said: str  # of what its app has settled for all
     epochs: int  # that the trial would have
     epoch_s: float
     besides_s: float  # what a trial takes but for its epochs
@@ -37,14 +39,16 @@ def estimate(sweep: Sweep, overrides: list[str], n_trials: int) -> str:
     """Of the time and the disk that so many trials take, if all are as the one with these overrides.
 
     Raises:
+        InputError: what its app refuses.
         RunError: that one fails.
     """
     plan, one = sweep.plan, _measured(sweep, overrides)
     rounds = math.ceil(n_trials / len(plan.slots))
     disk = one.folder + (one.uploaded if plan.tracking_uri else 0)
     at_most = ", at most: a pruner ends some of them early" if plan.pruner else ""
+    settled = f"all trials: {one.said}\n" if one.said else ""
     return (
-        f"from one epoch of the first of them ({one.epoch_s:.2f} s, and {one.besides_s:.2f} s for all else):\n"
+        f"{settled}from one epoch of the first of them ({one.epoch_s:.2f} s, and {one.besides_s:.2f} s for all else):\n"
         f"time  about {_duration(rounds * one.trial_s)}: {n_trials} trials of {one.epochs} epochs, "
         f"{min(len(plan.slots), n_trials)} at a time{at_most}\n"
         f"disk  about {_size(n_trials * disk)}: {_size(disk)} a trial"
@@ -55,6 +59,8 @@ def _measured(sweep: Sweep, overrides: list[str]) -> Warmup:
     app, plan = sweep.app, sweep.plan
     os.environ.update(plan.slots[0].environment())  # before torch wakes
     warm_up(getattr(app.task, "besom_preload", ()))
+    known = (ask(plan, app, overrides, lambda: False) if asked_of(app) else None) or {"overrides": [], "said": ""}
+    overrides = [*overrides, *known["overrides"]]
     with TemporaryDirectory(prefix="besom-") as parent:
         folder = Path(parent) / "0"
         folder.mkdir()
@@ -70,7 +76,9 @@ def _measured(sweep: Sweep, overrides: list[str]) -> Warmup:
         entries = [entry for entry, _ in read(folder / "run.jsonl")]
         epoch_s = min(_epoch_s(entries), took_s)
         uploads = [Path(entry["path"]) for entry in entries if entry["kind"] == "artifact"]
-        return Warmup(epochs, epoch_s, took_s - epoch_s, _bytes(list(folder.rglob("*"))), _bytes(uploads))
+        return Warmup(
+            known["said"], epochs, epoch_s, took_s - epoch_s, _bytes(list(folder.rglob("*"))), _bytes(uploads)
+        )
 
 
 def _epoch_s(entries: list[Entry]) -> float:

@@ -18,13 +18,15 @@ from optuna.samplers import BaseSampler
 
 from besom.errors import RunError
 from besom.sweep.attempt import TO_WORKER, warm_up
+from besom.sweep.attrs import PARENT_RUN, SUPERVISOR
 from besom.sweep.hold import Hold, Record
 from besom.sweep.job import App
 from besom.sweep.lease import Watch
 from besom.sweep.plan import Plan
+from besom.sweep.queue import Queue
 from besom.sweep.samplers import make_pruner, make_sampler
 from besom.sweep.settle import settled
-from besom.sweep.study import PARENT_RUN, SUPERVISOR, Study
+from besom.sweep.study import Study
 from besom.tracking import Store
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class Worker:
     def pull(self, asked: Asked, slot: str = "0") -> int:
         plan = self.plan
         study = Study(plan.storage, plan.study_name, wait=True)
+        queue = Queue(study)
         record = _record(plan, study)
         pruner, watch, done = make_pruner(plan.pruner), Watch(plan.lease_s), 0
         orphaned = _watch_supervisor(study, watch)
@@ -82,10 +85,12 @@ class Worker:
         try:
             if study.owed(plan.n_trials):
                 plan = settled(plan, self.app, study, goes_on)
+            while goes_on() and not study.is_open():  # its run in MLflow is being made
+                asked.to_leave.wait(IDLE_S / 5)
             while goes_on() and study.owed(plan.n_trials):
-                study.reap(watch, plan.max_retries)
-                if claim := study.claim(plan.n_trials, sampler, pruner, slot):
-                    Hold(plan, self.app, study, record, claim, must_leave).run()
+                queue.reap(watch, plan.max_retries)
+                if claim := queue.claim(plan.n_trials, sampler, pruner, slot):
+                    Hold(plan, self.app, queue, record, claim, must_leave).run()
                     done += 1
                 else:  # the last trials run elsewhere: should their worker die, this one takes over
                     asked.to_leave.wait(IDLE_S)

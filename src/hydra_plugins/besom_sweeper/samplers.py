@@ -1,4 +1,4 @@
-"""Config groups `hydra/sweeper/sampler`, `pruner` and `terminator`: Optuna's own names and defaults.
+"""Config groups `hydra/sweeper/sampler`, `pruner` and `terminator`: Optuna's own names and, but for asha, defaults.
 
 Not here: what Optuna has deprecated, and what is code and no value (`gamma`, `constraints_func`). A key that is missing
 can be added: `+hydra.sweeper.sampler.KEY=VALUE`.
@@ -142,7 +142,7 @@ class AshaConf:
     """Asynchronous successive halving (Li et al. 2020): of each rung's trials the best 1 / reduction_factor go on."""
 
     _target_: str = "optuna.pruners.SuccessiveHalvingPruner"
-    min_resource: Any = "auto"  # steps before the first rung; auto: a hundredth of the first trial's
+    min_resource: Any = 1  # steps before the first rung; Optuna's auto waits for the first trial's end to know
     reduction_factor: int = 4
     min_early_stopping_rate: int = 0
     bootstrap_count: int = 0

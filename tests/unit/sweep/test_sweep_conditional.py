@@ -12,7 +12,8 @@ from optuna.samplers import RandomSampler
 
 from besom.errors import InputError
 from besom.sweep.grammar import as_sweep
-from besom.sweep.space import Space, parse
+from besom.sweep.params import parse
+from besom.sweep.space import Space
 
 OPTIMIZER = {
     "sgd": {

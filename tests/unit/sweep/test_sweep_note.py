@@ -6,11 +6,13 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from besom.sweep.attrs import N_TRIALS, OVERRIDES, PROGRAM, QUESTION, RUN
 from besom.sweep.findings import Findings
 from besom.sweep.note import MAX_NOTE, note
 from besom.sweep.objective import objectives
 from besom.sweep.page import over_time
-from besom.sweep.study import N_TRIALS, OVERRIDES, PROGRAM, QUESTION, RUN, Claim, Study
+from besom.sweep.queue import Claim, Queue
+from besom.sweep.study import Study
 from besom.tracking.store import TRAINING
 
 LR = FloatDistribution(1e-4, 1e-1, log=True)
@@ -31,7 +33,7 @@ def begun(tmp_path, direction, metric) -> Study:
 
 
 def claimed(study: Study) -> Claim:
-    claim = study.claim(100, lambda number: RandomSampler(seed=number), NopPruner())
+    claim = Queue(study).claim(100, lambda number: RandomSampler(seed=number), NopPruner())
     assert claim
     claim.trial.suggest_float("lr", LR.low, LR.high, log=True)
     claim.trial.suggest_categorical("model.activation", ACTIVATION.choices)
@@ -44,13 +46,13 @@ def swept(study: Study, *ends: float | str | tuple[float, ...]) -> Findings:
     for end in ends:
         match end:
             case "pruned":
-                study.prune(claimed(study))
+                Queue(study).prune(claimed(study))
             case str(kind):
-                study.fail(claimed(study), kind, "no reason")
+                Queue(study).fail(claimed(study), kind, "no reason")
             case tuple(values):
-                study.complete(claimed(study), values)
+                Queue(study).complete(claimed(study), values)
             case value:
-                study.complete(claimed(study), (value,))
+                Queue(study).complete(claimed(study), (value,))
     return Findings.of(study)
 
 

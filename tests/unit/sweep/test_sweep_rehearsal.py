@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 from besom.errors import InputError
 from besom.hydra_versions import VERSION_BASE
+from besom.sweep.params import parse
 from besom.sweep.rehearsal import rehearse
-from besom.sweep.space import parse
 
 PARAMS = {
     "width": "choice(16,32)",

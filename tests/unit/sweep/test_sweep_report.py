@@ -26,15 +26,18 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from besom import cli
+from besom.sweep.attrs import ENDS, LEASE, N_TRIALS, OVERRIDES, PROGRAM, QUESTION
 from besom.sweep.findings import Findings, point, seconds
 from besom.sweep.lease import Lease
 from besom.sweep.objective import Objective, objectives
+from besom.sweep.params import parse
+from besom.sweep.queue import Queue
 from besom.sweep.report import write
 from besom.sweep.report.html import page
 from besom.sweep.report.tables import best_yaml, trials_csv
 from besom.sweep.report.timeline import timeline
-from besom.sweep.space import as_text, parse
-from besom.sweep.study import ENDS, LEASE, N_TRIALS, OVERRIDES, PROGRAM, QUESTION, Counts, Study
+from besom.sweep.space import as_text
+from besom.sweep.study import Counts, Study
 
 SPACE = parse(
     {
@@ -76,23 +79,24 @@ def tradeoff() -> Findings:
 
 
 def _attempt(study: Study) -> None:
-    claim = study.claim(100, lambda number: RandomSampler(seed=number), NopPruner(), slot=str(len(study.trials()) % 2))
+    slot = str(len(study.trials()) % 2)
+    claim = Queue(study).claim(100, lambda number: RandomSampler(seed=number), NopPruner(), slot)
     assert claim
     values = SPACE.suggest(claim.trial)
     claim.trial.set_user_attr(OVERRIDES, SPACE.overrides(values))
-    for step in set(range(2)) - set(study.reported(claim)):
+    for step in set(range(2)) - set(Queue(study).reported(claim)):
         claim.trial.report(1 - 1 / (step + claim.number + 1), step)
     match claim.number:
         case 3 | 4:
-            study.prune(claim)
+            Queue(study).prune(claim)
         case 5 | 6:
-            study.fail(claim, "exception", "ValueError: too wide,\nsaid “numpy”")
+            Queue(study).fail(claim, "exception", "ValueError: too wide,\nsaid “numpy”")
         case 11 if not claim.trial.user_attrs.get(ENDS):
-            study.requeue(claim, "lost")
+            Queue(study).requeue(claim, "lost")
         case 11:
             pass  # it runs
         case number:
-            study.complete(claim, [1 - 1 / (number + 3)])
+            Queue(study).complete(claim, [1 - 1 / (number + 3)])
 
 
 def _of(trials: Sequence[FrozenTrial], aims: Sequence[Objective] = ONE, word: str = "study") -> Findings:

@@ -22,8 +22,9 @@ from optuna.trial import Trial, TrialState
 from besom.errors import InputError
 from besom.hydra_versions import VERSION_BASE
 from besom.locks import sqlite_lock
+from besom.sweep.params import parse
 from besom.sweep.samplers import check, make_pruner, make_sampler, size
-from besom.sweep.space import Space, parse
+from besom.sweep.space import Space
 from hydra_plugins.besom_sweeper.samplers import PRUNERS, SAMPLERS
 
 NUMBERS = parse({"x": "interval(0,1)", "y": "int(interval(1,5))"}, [])
@@ -73,8 +74,8 @@ def test_every_key_and_default_is_optunas_own(group, name):
 
     assert set(conf) <= set(known)
     differing = {key for key, value in conf.items() if known[key] not in (value, inspect.Parameter.empty)}
-    # two that would warn in each trial; the seed of a grid, which Optuna reads as 0 too
-    assert differing <= {"warn_independent_sampling", "warn_asynchronous_seeding", "seed"}
+    # two that would warn in each trial; the seed of a grid, which Optuna reads as 0 too; what asha would wait for
+    assert differing <= {"warn_independent_sampling", "warn_asynchronous_seeding", "seed", "min_resource"}
 
 
 def test_hydra_finds_each_sampler_and_pruner_by_its_name():

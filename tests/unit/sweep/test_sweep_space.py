@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from besom.errors import InputError
-from besom.sweep.space import Space, as_text, label, parse
+from besom.sweep.params import parse
+from besom.sweep.space import Space, as_text, label
 
 
 def _dimension(written: str) -> BaseDistribution:

@@ -13,9 +13,11 @@ from optuna.trial import TrialState
 
 from besom.errors import InputError
 from besom.locks import absolute
+from besom.sweep.attrs import ENDS, KIND, PARENT_RUN, REASON
 from besom.sweep.lease import Lease, LeaseLost, Watch
 from besom.sweep.objective import Direction, Objective, objectives
-from besom.sweep.study import ENDS, KIND, PARENT_RUN, REASON, Claim, Counts, Stop, Study
+from besom.sweep.queue import Claim, Queue
+from besom.sweep.study import Counts, Stop, Study
 
 SPACE = {"lr": "FloatDistribution(0, 1)"}
 
@@ -29,7 +31,7 @@ def _sampler(number: int) -> BaseSampler:
 
 
 def _claim(study: Study, n_trials: int = 100) -> Claim | None:
-    return study.claim(n_trials, _sampler, NopPruner())
+    return Queue(study).claim(n_trials, _sampler, NopPruner())
 
 
 def _claimed(study: Study) -> Claim:
@@ -50,7 +52,7 @@ def study(url, tmp_path):
 
 def _complete(study: Study, *values: float) -> None:
     for value in values:
-        study.complete(_claimed(study), (value,))
+        Queue(study).complete(_claimed(study), (value,))
 
 
 # ── the same study, again ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -110,8 +112,8 @@ def test_a_new_study_owes_its_whole_budget(study):
 
 def test_a_trial_is_owed_until_it_has_an_end(study):
     _complete(study, 0.1)
-    study.prune(_claimed(study))
-    study.fail(_claimed(study), "exception", "it crashed")
+    Queue(study).prune(_claimed(study))
+    Queue(study).fail(_claimed(study), "exception", "it crashed")
     _claimed(study)
 
     assert study.owed(5) == 2
@@ -150,7 +152,7 @@ def test_a_spent_budget_has_nothing_to_claim(study):
 def test_a_trial_draws_from_the_sampler_of_its_number(study):
     points = [_claimed(study).trial.suggest_float("lr", 0, 1) for _ in range(2)]
 
-    again = [study.claim(4, lambda number: RandomSampler(seed=number - 2), NopPruner()) for _ in range(2)]
+    again = [Queue(study).claim(4, lambda number: RandomSampler(seed=number - 2), NopPruner()) for _ in range(2)]
 
     assert [claim.trial.suggest_float("lr", 0, 1) for claim in again if claim] == points
     assert points[0] != points[1]
@@ -164,7 +166,7 @@ def _pull(url: str, all_ready: Barrier, claimed: SimpleQueue[int]) -> None:
     study = Study(url, "digits")
     all_ready.wait()
     while claim := _claim(study, TRIALS):
-        study.complete(claim, (float(claim.number),))
+        Queue(study).complete(claim, (float(claim.number),))
         claimed.put(claim.number)
 
 
@@ -210,8 +212,8 @@ def test_a_trial_given_back_is_claimed_again_with_its_number_and_point(study):
     first = _claimed(study)
     rate = first.trial.suggest_float("lr", 0, 1)
 
-    study.requeue(first, "interrupted")
-    again = study.claim(1, lambda _: RandomSampler(seed=99), NopPruner())
+    Queue(study).requeue(first, "interrupted")
+    again = Queue(study).claim(1, lambda _: RandomSampler(seed=99), NopPruner())
 
     assert again
     assert again.number == first.number
@@ -221,7 +223,7 @@ def test_a_trial_given_back_is_claimed_again_with_its_number_and_point(study):
 def test_a_trial_given_back_is_taken_before_a_new_one(study):
     first, _ = _claimed(study), _claimed(study)
 
-    study.requeue(first, "interrupted")
+    Queue(study).requeue(first, "interrupted")
 
     assert [_claimed(study).number for _ in range(2)] == [0, 2]
 
@@ -230,7 +232,7 @@ def test_a_trial_given_back_keeps_what_was_written_into_it_and_why(study):
     claim = _claimed(study)
     claim.trial.set_user_attr("besom.run", "abc")
 
-    study.requeue(claim, "lost")
+    Queue(study).requeue(claim, "lost")
 
     attrs = _claimed(study).trial.user_attrs
     assert (attrs["besom.run"], attrs[ENDS]) == ("abc", ["lost"])
@@ -238,9 +240,9 @@ def test_a_trial_given_back_keeps_what_was_written_into_it_and_why(study):
 
 @pytest.mark.parametrize(("end", "left"), [("interrupted", 2), ("lost", 1), ("killed", 1), ("exception", 1)])
 def test_an_interruption_spends_no_retry(study, end, left):
-    study.requeue(_claimed(study), end)
+    Queue(study).requeue(_claimed(study), end)
 
-    assert study.retries_left(_claimed(study), max_retries=2) == left
+    assert Queue(study).retries_left(_claimed(study), max_retries=2) == left
 
 
 def test_a_complete_trial_has_its_value(study):
@@ -251,7 +253,7 @@ def test_a_complete_trial_has_its_value(study):
 
 
 def test_a_failed_trial_keeps_its_reason(study):
-    study.fail(_claimed(study), "nan", "the loss is NaN")
+    Queue(study).fail(_claimed(study), "nan", "the loss is NaN")
 
     (trial,) = study.trials((TrialState.FAIL,))
     assert (trial.user_attrs[KIND], trial.user_attrs[REASON]) == ("nan", "the loss is NaN")
@@ -261,7 +263,7 @@ def test_a_pruned_trial_keeps_its_last_report(study):
     claim = _claimed(study)
     claim.trial.report(0.25, step=0)
 
-    study.prune(claim)
+    Queue(study).prune(claim)
 
     (pruned,) = study.trials((TrialState.PRUNED,))
     assert pruned.intermediate_values == {0: 0.25}
@@ -278,11 +280,11 @@ def test_the_best_trial_is_best_by_the_studys_direction(direction: Direction, nu
 
 
 def test_only_a_complete_trial_can_be_the_best(study):
-    study.complete(_claimed(study), (-1.0,))
-    study.fail(_claimed(study), "exception", "it crashed")
+    Queue(study).complete(_claimed(study), (-1.0,))
+    Queue(study).fail(_claimed(study), "exception", "it crashed")
     pruned = _claimed(study)
     pruned.trial.report(1.0, step=0)
-    study.prune(pruned)
+    Queue(study).prune(pruned)
 
     [best] = study.best()
 
@@ -292,7 +294,7 @@ def test_only_a_complete_trial_can_be_the_best(study):
 def test_of_several_objectives_the_best_are_those_that_none_beats_in_all(url, tmp_path):
     study = Study.create(url, "digits", after("maximize", "minimize"), tmp_path, SPACE)
     for values in ((0.9, 10.0), (0.8, 20.0), (0.7, 5.0), (0.95, 30.0), (0.7, 6.0)):
-        study.complete(_claimed(study), values)
+        Queue(study).complete(_claimed(study), values)
 
     assert [trial.number for trial in study.best()] == [0, 2, 3]
 
@@ -302,15 +304,15 @@ def test_a_trial_that_ran_out_of_memory_teaches_the_sampler_to_keep_away(url, tm
     study = Study.create(url, "digits", after("maximize"), tmp_path, SPACE)
     asked = []
     for number in range(40):
-        claim = study.claim(100, lambda number: TPESampler(seed=number), NopPruner())
+        claim = Queue(study).claim(100, lambda number: TPESampler(seed=number), NopPruner())
         assert claim
         width = claim.trial.suggest_float("width", 0, 1)
         if number >= 20:
             asked.append(width)
         if width > 0.5:  # where the objective is best
-            study.fail(claim, "oom", "MemoryError")
+            Queue(study).fail(claim, "oom", "MemoryError")
         else:
-            study.complete(claim, (width,))
+            Queue(study).complete(claim, (width,))
 
     assert sum(width > 0.7 for width in asked) <= 4  # as against nearly all
     assert {trial.state for trial in study.trials()} == {TrialState.COMPLETE, TrialState.FAIL}
@@ -320,18 +322,18 @@ def test_a_trial_that_ran_out_of_memory_teaches_the_sampler_to_keep_away(url, tm
 def _take_from(study: Study, max_retries: int = 2) -> list[int]:
     """As another worker does that has not heard from the holder for a whole lease."""
     watch = Watch(lease_s=0)
-    assert study.reap(watch, max_retries) == []
-    return study.reap(watch, max_retries)
+    assert Queue(study).reap(watch, max_retries) == []
+    return Queue(study).reap(watch, max_retries)
 
 
 def test_a_holder_that_beats_keeps_its_trial(study):
     claim, watch = _claimed(study), Watch(lease_s=0)
     lease = claim.lease
     for _ in range(3):
-        study.reap(watch, 2)
-        study.renew(claim, lease := lease.renewed())
+        Queue(study).reap(watch, 2)
+        Queue(study).renew(claim, lease := lease.renewed())
 
-    study.complete(claim, (0.5,))
+    Queue(study).complete(claim, (0.5,))
 
     assert study.counts().complete == 1
 
@@ -355,11 +357,11 @@ def test_a_trial_that_was_lost_too_often_has_failed(study):
 @pytest.mark.parametrize(
     "say",
     [
-        lambda study, claim: study.complete(claim, (1.0,)),
-        lambda study, claim: study.prune(claim),
-        lambda study, claim: study.fail(claim, "nan", "it is NaN"),
-        lambda study, claim: study.requeue(claim, "interrupted"),
-        lambda study, claim: study.renew(claim, claim.lease.renewed()),
+        lambda study, claim: Queue(study).complete(claim, (1.0,)),
+        lambda study, claim: Queue(study).prune(claim),
+        lambda study, claim: Queue(study).fail(claim, "nan", "it is NaN"),
+        lambda study, claim: Queue(study).requeue(claim, "interrupted"),
+        lambda study, claim: Queue(study).renew(claim, claim.lease.renewed()),
     ],
     ids=["complete", "prune", "fail", "requeue", "renew"],
 )
@@ -386,7 +388,7 @@ def test_a_dead_process_of_this_machine_is_seen_at_once(study, url):
     process.start()
     process.join()
 
-    assert study.reap(Watch(lease_s=3600), 2) == [0]
+    assert Queue(study).reap(Watch(lease_s=3600), 2) == [0]
 
 
 def test_a_live_process_of_this_machine_is_not_taken_for_dead():
@@ -474,7 +476,7 @@ def test_a_study_has_one_supervisor(study, url):
 def test_trials_of_another_connection_are_counted(study, url):
     worker = Study(url, "digits")
 
-    worker.complete(_claimed(worker), (0.5,))
+    Queue(worker).complete(_claimed(worker), (0.5,))
 
     assert study.counts() == Counts(complete=1, pruned=0, failed=0, running=0, waiting=0)
 

@@ -12,11 +12,13 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from rich.console import Console
 
+from besom.sweep.attrs import N_TRIALS, SLOTS, SUPERVISOR
 from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.lease import Lease, Watch
 from besom.sweep.objective import objectives
-from besom.sweep.study import N_TRIALS, SLOTS, SUPERVISOR, Stop, Study
+from besom.sweep.queue import Queue
+from besom.sweep.study import Stop, Study
 from besom.sweep.terminal.best import best
 from besom.sweep.terminal.lines import one_line
 from besom.sweep.terminal.pace import idle_share, to_go_s
@@ -54,7 +56,7 @@ def plan(study, n_trials, slots):
 
 
 def begin(study, slot="0", reports=()):
-    claim = study.claim(1000, lambda number: RandomSampler(seed=number), NopPruner(), slot)
+    claim = Queue(study).claim(1000, lambda number: RandomSampler(seed=number), NopPruner(), slot)
     for name, distribution in SPACE.items():
         claim.trial._suggest(name, distribution)
     for step, value in enumerate(reports):
@@ -96,7 +98,7 @@ def test_where_keys_have_no_room_they_stand_above_the_values(swept):
 @pytest.mark.parametrize("slots", [1, 16])
 def test_a_picture_fits_its_terminal(swept, slots):
     plan(swept, n_trials=40, slots=slots)
-    swept.complete(begin(swept, reports=(0.5,)), (0.5,))
+    Queue(swept).complete(begin(swept, reports=(0.5,)), (0.5,))
     for slot in range(slots):
         begin(swept, str(slot), reports=(0.1, math.inf, -12345.678))
 
@@ -128,9 +130,9 @@ def test_a_slot_of_a_worker_that_joined_stands_behind_the_sweeps_own(swept):
 def test_the_best_and_the_counts_are_below(swept):
     plan(swept, n_trials=9, slots=1)
     for value in (0.5, 0.75):
-        swept.complete(begin(swept), (value,))
-    swept.prune(begin(swept))
-    swept.fail(begin(swept), "exception", "a mistake")
+        Queue(swept).complete(begin(swept), (value,))
+    Queue(swept).prune(begin(swept))
+    Queue(swept).fail(begin(swept), "exception", "a mistake")
 
     *_, best, how_far, counts = drawn(swept)
 
@@ -145,14 +147,14 @@ def test_several_objectives_show_the_size_of_the_pareto_front(tmp_path):
     study = _study(tmp_path, ["maximize", "minimize"], ["val/acc", "size"])
     plan(study, n_trials=9, slots=1)
     for values in ((0.5, 10), (0.9, 20), (0.4, 30)):
-        study.complete(begin(study), values)
+        Queue(study).complete(begin(study), values)
 
     assert drawn(study)[0] == "Pareto front: 2 trials, beaten by none in all objectives"
 
 
 def test_a_study_that_nobody_sweeps_has_no_slots(study):
     plan(study, n_trials=1, slots=4)
-    study.complete(begin(study), (0.5,))
+    Queue(study).complete(begin(study), (0.5,))
 
     best, how_far, counts = drawn(study)
 
@@ -164,7 +166,7 @@ def test_a_study_that_nobody_sweeps_has_no_slots(study):
 # ── besom status ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_without_a_name_the_study_last_begun_is_shown_below_a_line_for_each_other(study, tmp_path, capsys):
     plan(study, n_trials=4, slots=1)
-    study.complete(begin(study), (0.5,))
+    Queue(study).complete(begin(study), (0.5,))
     later = Study.create(study.url, "birds", objectives("maximize", "val/acc"), tmp_path, {})
     plan(later, n_trials=2, slots=1)
 
@@ -212,7 +214,7 @@ def test_of_several_objectives_the_pareto_front_is_listed(tmp_path, capsys):
     study = _study(tmp_path, ["maximize", "minimize"], ["val/acc", "size"])
     plan(study, n_trials=9, slots=1)
     for values in ((0.5, 10), (0.9, math.inf), (0.4, 30)):
-        study.complete(begin(study), values)
+        Queue(study).complete(begin(study), values)
 
     best(study.url, "digits", None, "json")
 
@@ -223,7 +225,7 @@ def test_of_several_objectives_the_pareto_front_is_listed(tmp_path, capsys):
 
 def test_parameters_stand_in_columns_of_their_own_where_there_is_room(study, capsys):
     plan(study, n_trials=1, slots=1)
-    study.complete(begin(study), (0.5,))
+    Queue(study).complete(begin(study), (0.5,))
 
     best(study.url, None, 1, "table")
 
@@ -238,7 +240,7 @@ def test_parameters_stand_in_columns_of_their_own_where_there_is_room(study, cap
 def test_the_time_to_go_is_that_of_the_trials_left_shared_by_the_slots(swept):
     plan(swept, n_trials=10, slots=4)
     for _ in range(2):
-        swept.complete(begin(swept), (0.5,))
+        Queue(swept).complete(begin(swept), (0.5,))
     now, findings = datetime.now(), Findings.of(swept)
     took = sum((trial.datetime_complete - trial.datetime_start).total_seconds() for trial in findings.trials) / 2
 
@@ -271,7 +273,7 @@ def test_a_worker_that_joined_takes_nothing_from_the_idle_share(swept):
 
 # ── words ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_finished_trials_line_gives_up_its_parameters_before_its_end(study):
-    study.complete(begin(study), (0.5,))
+    Queue(study).complete(begin(study), (0.5,))
     [trial] = study.trials()
 
     whole = one_line(trial, study.objectives())
@@ -284,7 +286,7 @@ def test_a_finished_trials_line_gives_up_its_parameters_before_its_end(study):
 
 
 def test_the_reason_of_a_failure_is_told_in_full(study):
-    study.fail(begin(study), "exception", "word " * 40)
+    Queue(study).fail(begin(study), "exception", "word " * 40)
 
     assert "word " * 40 in one_line(study.trials()[0], study.objectives(), 60)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial, TrialState
 
 import besom
+from besom.sweep.attrs import OVERRIDES
 from besom.sweep.findings import Findings, point, seconds, why
 from besom.sweep.report.chart import Chart
 from besom.sweep.report.charts import charts
@@ -21,7 +22,6 @@ from besom.sweep.report.look import THEMES
 from besom.sweep.report.tables import attempts, parameters
 from besom.sweep.report.timeline import timeline
 from besom.sweep.space import short
-from besom.sweep.study import OVERRIDES
 
 if TYPE_CHECKING:
     from markupsafe import Markup

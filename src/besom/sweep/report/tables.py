@@ -10,10 +10,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.sweep.attrs import ENDS, OVERRIDES
 from besom.sweep.findings import Findings, point, seconds, slot, why
 from besom.sweep.report.look import WORDS
 from besom.sweep.space import as_text
-from besom.sweep.study import ENDS, OVERRIDES
 
 ABOUT = ("number", "state", "seconds", "attempts", "slot", "start", "end", "run", "reason")
 

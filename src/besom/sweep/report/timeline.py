@@ -9,8 +9,8 @@ from itertools import groupby
 
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.sweep.attrs import FORKED
 from besom.sweep.findings import Findings, slot
-from besom.sweep.study import FORKED
 
 PAUSE_S = 60.0  # in which nothing ran at all: between two sessions, which is nobody's idleness
 

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from besom.errors import InputError, RunError
+from besom.sweep.attrs import OVERRIDES
 from besom.sweep.catalogue import chosen
 from besom.sweep.findings import Findings, point, seconds
-from besom.sweep.study import OVERRIDES
 from besom.sweep.terminal import console, is_watched
 from besom.sweep.terminal.words import brief, number, pairs, span
 

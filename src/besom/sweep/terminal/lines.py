@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.sweep.attrs import REASON
 from besom.sweep.findings import Findings, point, seconds
 from besom.sweep.objective import Objective, described
-from besom.sweep.study import REASON, Study
+from besom.sweep.study import Study
 from besom.sweep.terminal.words import fitting, pairs
 
 

@@ -12,7 +12,7 @@ from statistics import mean
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.sweep.findings import Findings, seconds, slot
-from besom.sweep.study import held_by
+from besom.sweep.lease import held_by
 
 RECENT = 50  # trials that tell what one takes: a sampler may come to prefer larger models
 

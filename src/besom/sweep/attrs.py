@@ -1,0 +1,35 @@
+"""Names of what a study and its trials remember: user attributes of Optuna's; and a tag of MLflow's."""
+
+# of a study: what it is, for good
+FOLDER = "besom.folder"
+SPACE = "besom.space"
+PARENT_RUN = "besom.run"  # in MLflow
+
+# of its last sweep
+N_TRIALS = "besom.n_trials"
+DEADLINE = "besom.deadline"
+TRACKING = "besom.tracking_uri"
+EXPERIMENT = "besom.experiment"
+COMMAND = "besom.command"
+FIXED = "besom.fixed"  # what it does not search
+QUESTION = "besom.question"  # what it is to find out, in words
+PROGRAM = "besom.program"  # the app, as a user would start it
+SLOTS = "besom.slots"  # how many trials at a time
+SUPERVISOR = "besom.supervisor"
+OPENED = "besom.opened"  # by its supervisor, for trials to begin
+STOP = "besom.stop"
+SETTLED = "besom.settled"  # by its app before its first trial, for all of them: overrides, and why
+SETTLER = "besom.settler"  # who asks the app just now
+
+# of a trial
+RUN = "besom.run"  # in MLflow
+LEASE = "besom.lease"
+BEAT = "besom.beat"
+ENDS = "besom.ends"  # of its attempts
+KIND = "besom.kind"  # of its failure
+REASON = "besom.reason"
+OVERRIDES = "besom.overrides"
+FORKED = "besom.forked"  # of one that a fork has adopted: the study and the number it comes from
+
+# of a trial's run in MLflow, a tag
+TRIAL = "besom.trial"  # its number

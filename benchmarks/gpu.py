@@ -17,14 +17,12 @@ import optuna
 import torch
 from contenders.points import BATCH, TRAIN, VAL
 from mlflow import MlflowClient
-from sweep_vs_floor import BESOM, HELD_OUT, HERE
+from sweep_vs_floor import BESOM, HELD_OUT, HERE, NETWORK, PART
 from table import heading, table
 from warped_digits import write
 
 TOGETHER = (1, 2, 4, 8)  # trials on one GPU
 TRIALS = 24
-NETWORK = ["model.depth=3", "model.width=32", "model.hidden=[128]", "model.dropout=0.0"]
-PART = VAL / (TRAIN + VAL + HELD_OUT)
 DATA = {
     "digits": ["data=mnist", "data.source.root=data", f"data.val_split={PART}"],
     "photographs": [

@@ -26,6 +26,8 @@ from warped_digits import write
 HERE = Path(__file__).parent
 BESOM = str(Path(sys.executable).parent / "besom")
 HELD_OUT = 500  # pictures of the makers' test set, which nobody looks at
+PART = VAL / (TRAIN + VAL + HELD_OUT)
+NETWORK = ["model.depth=3", "model.width=32", "model.hidden=[128]", "model.dropout=0.0"]
 SWEEP = f"""
 # @package _global_
 defaults:
@@ -44,7 +46,7 @@ hydra:
       optimizer.lr: choice({",".join(map(str, RATES))})
 data:
   batch_size: {BATCH}
-  val_split: {VAL / (TRAIN + VAL + HELD_OUT)}
+  val_split: {PART}
 model: {{depth: 3, width: 32, hidden: [128], dropout: 0.0}}
 trainer: {{max_epochs: {EPOCHS}, num_threads: 1, tune_step: auto, accelerator: cpu}}
 """

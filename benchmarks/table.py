@@ -7,10 +7,13 @@ import os
 import platform
 from collections.abc import Sequence
 
+from besom.numerics import has_bf16_units
+
 
 def heading(title: str) -> str:
     # a machine's speed is no constant: compare ratios, not seconds
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    bf16 = "bf16 units" if has_bf16_units() else "no bf16 units"
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {bf16}, Python {platform.python_version()}"
     return f"{title}\n{datetime.datetime.now(datetime.UTC).date()}, {machine}, load {os.getloadavg()[0]:.1f}\n"
 
 

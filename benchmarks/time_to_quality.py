@@ -32,7 +32,7 @@ from contenders.points import (
     WORKERS,
 )
 from mlflow import MlflowClient
-from sweep_vs_floor import BESOM, HELD_OUT, HERE, environment
+from sweep_vs_floor import BESOM, HELD_OUT, HERE, PART, environment
 from table import heading, table
 from warped_digits import write
 
@@ -55,7 +55,7 @@ hydra:
       optimizer.weight_decay: tag(log, interval({WIDE_DECAYS[0]}, {WIDE_DECAYS[1]}))
 data:
   batch_size: {BATCH}
-  val_split: {VAL / (TRAIN + VAL + HELD_OUT)}
+  val_split: {PART}
 model: {{depth: 3, width: 32, hidden: [128], dropout: 0.0}}
 trainer: {{max_epochs: {LONG}, num_threads: 1, tune_step: auto, accelerator: cpu}}
 """

@@ -168,10 +168,10 @@ def _fast_precisions(device: torch.device) -> Sequence[Precision]:
     """Those the device computes, and does not only imitate."""
     if device.type == "cuda":
         return ["bf16-mixed"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
-    return ["bf16-mixed"] if device.type == "cpu" and _has_bf16_units() else []
+    return ["bf16-mixed"] if device.type == "cpu" and has_bf16_units() else []
 
 
-def _has_bf16_units() -> bool:
+def has_bf16_units() -> bool:
     """Whether the CPU says so; one without them imitates bf16, slowly."""
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_cpu_flags())
 

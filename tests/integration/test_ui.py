@@ -152,9 +152,8 @@ def test_the_studys_page_has_its_question_its_best_trial_and_its_trials(
 ) -> None:
     browser.open(page + TRAINING)
     best = min((run for run in swept.runs() if "besom.trial" in run.data.tags), key=_objective)
-    shown = browser.wait_for("Which x is best?", "Child runs", f"Best: trial {best.data.tags['besom.trial']}")
-    for run in swept.runs():
-        assert str(run.info.run_name) in shown
+    names = [str(run.info.run_name) for run in swept.runs()]
+    shown = browser.wait_for("Which x is best?", "Child runs", f"Best: trial {best.data.tags['besom.trial']}", *names)
     for name in ("completed", "pruned", "failed", "best"):
         assert name in shown
     browser.keep("study")

@@ -141,8 +141,8 @@ class PercentileConf:
 class AshaConf:
     """Asynchronous successive halving (Li et al. 2020): of each rung's trials the best 1 / reduction_factor go on."""
 
-    _target_: str = "optuna.pruners.SuccessiveHalvingPruner"
-    min_resource: Any = 1  # steps before the first rung; Optuna's auto waits for the first trial's end to know
+    _target_: str = "besom.sweep.pruners.Asha"
+    min_resource: Any = 1  # epochs done at the first rung; Optuna's auto waits for the first trial's end to know
     reduction_factor: int = 4
     min_early_stopping_rate: int = 0
     bootstrap_count: int = 0
@@ -152,9 +152,9 @@ class AshaConf:
 class HyperbandConf:
     """Successive halving in several brackets, from hasty to patient (Li et al. 2018)."""
 
-    _target_: str = "optuna.pruners.HyperbandPruner"
-    min_resource: int = 1
-    max_resource: Any = "auto"  # steps of a whole trial; auto: those of the longest so far
+    _target_: str = "besom.sweep.pruners.Hyperband"
+    min_resource: int = 1  # epochs done at the first rung
+    max_resource: Any = "auto"  # epochs of a whole trial; auto: those of the longest so far
     reduction_factor: int = 3
     bootstrap_count: int = 0
 

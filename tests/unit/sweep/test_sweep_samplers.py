@@ -109,6 +109,27 @@ def test_a_patient_pruner_may_wrap_any_other_or_none():
         assert isinstance(make_pruner({**patient, "wrapped_pruner": wrapped}), optuna.pruners.PatientPruner)
 
 
+@pytest.mark.parametrize("first", [0, 1])  # how the app counts its epochs
+@pytest.mark.parametrize(
+    ("name", "more"), [("asha", {}), ("hyperband", {"max_resource": 3, "reduction_factor": 4})]  # in one bracket
+)
+def test_successive_halving_looks_after_one_epoch_and_after_four(name, more, first):
+    study = optuna.create_study(direction="maximize", pruner=make_pruner({**asdict(PRUNERS[name]()), **more}))
+
+    def ended(values: list[float]) -> int | None:
+        """After how many epochs."""
+        trial = study.ask()
+        for number, value in enumerate(values):
+            trial.report(value, first + number)
+            if trial.should_prune():
+                return number + 1
+        return None
+
+    assert ended([0.8] * 10) is None
+    assert ended([0.5] * 10) == 1
+    assert ended([0.9] + [0.5] * 9) == 4
+
+
 # ── what each sampler can do, with the real one ───────────────────────────────────────────────────────────────────────
 SPACES = {"numbers": NUMBERS, "choices": CHOICES, "mixed": MIXED, "conditional": CONDITIONAL, "finite": FINITE}
 

@@ -112,6 +112,7 @@ def _started(words: list[str], folder: Path, said: Path | None = None) -> Iterat
 
 
 def main(seeds: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it has started ends with it
     print(heading("time_to_quality"))
     seconds: dict[str, list[float]] = {"by hand, without a pruner": [], "besom, with asha": []}
     with tempfile.TemporaryDirectory() as parent:

@@ -2,7 +2,8 @@
 
 python benchmarks/trial_profile.py
 
-Counted by Lightning's SimpleProfiler, in one thread. besom's trial is not tracked: in a sweep its worker does that.
+Counted by Lightning's SimpleProfiler, in one thread. besom's trial is as in a sweep: its memory is kept for the next
+step, and it is not tracked, which its worker does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from mlflow import MlflowClient
 from sweep_vs_floor import HELD_OUT, HERE, NETWORK, PART, environment
 from table import heading, table
 from warped_digits import write
+
+from besom.sweep.attempt import MALLOC
 
 CONTENDERS = {
     "Lightning by hand": ("by_hand",),
@@ -40,7 +43,8 @@ def profile(which: str, overrides: tuple[str, ...], folder: Path) -> dict[str, f
     """Seconds."""
     script = str(HERE / "contenders" / "profiled.py")
     words = [sys.executable, script, which, "data", *NETWORK, *POINT, *DATA, *TRAINER, *overrides]
-    done = subprocess.run(words, cwd=folder, env=environment(folder), capture_output=True, text=True)
+    kept = {"GLIBC_TUNABLES": MALLOC} if which == "besom" else {}
+    done = subprocess.run(words, cwd=folder, env={**environment(folder), **kept}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     spent = json.loads(done.stdout.splitlines()[-1])
     parts = {

@@ -164,7 +164,7 @@ def test_the_studys_page_followed_the_sweep(swept: tuple[Shell, str]) -> None:
     objectives = [run.data.metrics["objective"] for run in children if "objective" in run.data.metrics]
     assert max(point.value for point in best) == max(objectives)
     named = {file.path for file in shell.client.list_artifacts(parent.info.run_id)}
-    assert {"report.html", "trials.csv", "best.yaml", "history.png", "importances.png", "timeline.png"} <= named
+    assert {"report.html", "trials.csv", "best.yaml", "history.png", "timeline.png"} <= named
 
 
 def test_a_trials_run_has_all_that_a_single_run_has(swept: tuple[Shell, str]) -> None:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
@@ -79,12 +80,13 @@ def by_hand(folder: Path, seed: int) -> list[float]:
     return _side_by_side(folder, [("by_hand.py", "data", str(seed))] * WORKERS)
 
 
-def besom(folder: Path, seed: int) -> list[float]:
+def besom(folder: Path, seed: int, pruner: str = "none") -> list[float]:
     (folder / "floor.yaml").write_text(SWEEP)
     words = [BESOM, "sweep", "floor.yaml", f"data.source.root={folder}/data", f"seed={seed}"]
+    words += [f"hydra/sweeper/pruner={pruner}"]
     subprocess.run(words, cwd=folder, check=True, capture_output=True, env=environment(folder))
     study = optuna.load_study(study_name="floor", storage=f"sqlite:///{folder}/optuna.db")
-    return [trial.value for trial in study.trials if trial.value is not None]
+    return [max(trial.intermediate_values.values()) for trial in study.trials]
 
 
 def _side_by_side(folder: Path, commands: list[tuple[str, ...]]) -> list[float]:
@@ -106,12 +108,18 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def main(seeds: int) -> None:
-    contenders = {"bare fp32 loop": Contender(bare), "by hand": Contender(by_hand), "besom": Contender(besom)}
+    contenders = {
+        "bare fp32 loop": Contender(bare),
+        "by hand": Contender(by_hand),
+        "besom": Contender(besom),
+        "besom, with asha": Contender(partial(besom, pruner="asha")),
+    }
     with tempfile.TemporaryDirectory() as folder:
         data = write(Path(folder), train=TRAIN + VAL, test=HELD_OUT)
         for seed in range(seeds):
-            for contender in contenders.values():
+            for name, contender in contenders.items():
                 contender.run(data, seed)
+                print(f"seed {seed}, {name}: {contender.seconds[-1]:.0f} s", file=sys.stderr, flush=True)
     floor = contenders["bare fp32 loop"]
     print(heading("sweep_vs_floor"))
     rows = [

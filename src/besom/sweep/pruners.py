@@ -1,5 +1,6 @@
 """Successive halving by epochs done. Optuna's own takes a step's number for the resource that has been spent: counted
-from 0, as epochs are, the first rung is reached one epoch late, after twice the time."""
+from 0, as epochs are, the first rung is reached one epoch late, after twice the time.
+"""
 
 from __future__ import annotations
 

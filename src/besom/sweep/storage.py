@@ -26,8 +26,8 @@ from besom.secrecy import masked, reveal
 PATIENCE_S = 300.0  # a server that is away for longer is given up
 PAUSE_S = 2.0  # between two tries, at most
 DRIVERS = ("psycopg", "psycopg2")
-# a file that another process is writing is waited for as long: a busy disk takes more than the driver's 5 s
-FILE_ENGINE = {"connect_args": {"timeout": 60.0}}
+BUSY_S = 60.0  # a file that another process is writing is waited for as long: a busy disk takes more than SQLite's 5 s
+FILE_ENGINE = {"connect_args": {"timeout": BUSY_S}}
 
 # of libpq: a server that is not there, or no longer, is noticed in time
 CONNECT_ARGS = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}

@@ -20,6 +20,7 @@ from besom.sweep.attrs import FOLDER, OPENED, SETTLED, SETTLER, SPACE, STOP, SUP
 from besom.sweep.lease import Lease, Watch
 from besom.sweep.objective import Direction, Objective
 from besom.sweep.storage import all_or_nothing, alone, open_storage
+from besom.sweep.version import Version
 
 SWEPT = "BESOM_STUDY"  # in the environment of all processes of a sweep: the study's identity
 
@@ -67,6 +68,15 @@ class Counts:
         return self.complete + self.pruned + self.failed
 
 
+@dataclass
+class _Seen:
+    """What was read of a storage of this version, or of a later one; None: nothing yet."""
+
+    version: int | None
+    trials: list[FrozenTrial] | None = None
+    attrs: dict[str, Any] | None = None
+
+
 class Study:
     """One connection to a study in its storage."""
 
@@ -75,6 +85,7 @@ class Study:
         self.url = url
         self.name = name
         self._rdb = storage or open_storage(url, wait=wait)
+        self._version = Version(url)
         self.reconnect()
 
     def reconnect(self) -> None:
@@ -82,6 +93,7 @@ class Study:
         # the cache is part of it: a trial it has not read cannot be written to
         self.storage = get_storage(self._rdb)
         self._study = self._load()
+        self._seen = _Seen(None)
 
     @classmethod
     def create(
@@ -131,7 +143,7 @@ class Study:
     @property
     def folder(self) -> Path:
         """Where the study's trials have their folders, in every session."""
-        return Path(self._study.user_attrs[FOLDER])
+        return Path(self.recall(FOLDER))
 
     @property
     def identity(self) -> str:
@@ -141,7 +153,10 @@ class Study:
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def trials(self, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
         """By number."""
-        return self._study.get_trials(deepcopy=False, states=tuple(states) if states else None)
+        seen = self._up_to_date()
+        if seen.trials is None:
+            seen.trials = self._study.get_trials(deepcopy=False)
+        return [trial for trial in seen.trials if states is None or trial.state in states]
 
     def counts(self) -> Counts:
         return Counts.of(self.trials())
@@ -170,20 +185,23 @@ class Study:
     def objectives(self) -> tuple[Objective, ...]:
         return tuple(
             Objective(name, direction, key)
-            for key, text in list(self._study.user_attrs[SPACE].items())[: len(self._study.directions)]
+            for key, text in list(self.recall(SPACE).items())[: len(self._study.directions)]
             for direction, _, name in [text.partition(" ")]
         )
 
     def space(self) -> dict[str, str]:
         """As `Space.describe` has said it, a line a key."""
-        return dict(list(self._study.user_attrs[SPACE].items())[len(self._study.directions) :])
+        return dict(list(self.recall(SPACE).items())[len(self._study.directions) :])
 
     # ── what the study remembers ──────────────────────────────────────────────────────────────────────────────────────
     def remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
 
     def recall(self, key: str) -> Any:
-        return self._study.user_attrs.get(key)
+        seen = self._up_to_date()
+        if seen.attrs is None:
+            seen.attrs = self._study.user_attrs
+        return seen.attrs.get(key)
 
     @all_or_nothing
     def request_stop(self, stop: Stop) -> None:
@@ -262,6 +280,13 @@ class Study:
 
     def lock(self) -> AbstractContextManager[object]:
         return alone(self._rdb, f"besom {self.name}")
+
+    def _up_to_date(self) -> _Seen:
+        """Many ask, several times a second, and seldom is there anything new."""
+        version, seen = self._version(), self._seen
+        if version is None or version != seen.version:
+            self._seen = seen = _Seen(version)
+        return seen
 
     def _load(self) -> optuna.Study:
         return optuna.load_study(storage=self.storage, study_name=self.name)

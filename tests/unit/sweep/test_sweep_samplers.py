@@ -111,7 +111,8 @@ def test_a_patient_pruner_may_wrap_any_other_or_none():
 
 @pytest.mark.parametrize("first", [0, 1])  # how the app counts its epochs
 @pytest.mark.parametrize(
-    ("name", "more"), [("asha", {}), ("hyperband", {"max_resource": 3, "reduction_factor": 4})]  # in one bracket
+    ("name", "more"),
+    [("asha", {}), ("hyperband", {"max_resource": 3, "reduction_factor": 4})],  # in one bracket
 )
 def test_successive_halving_looks_after_one_epoch_and_after_four(name, more, first):
     study = optuna.create_study(direction="maximize", pruner=make_pruner({**asdict(PRUNERS[name]()), **more}))

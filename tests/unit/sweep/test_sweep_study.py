@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
+from sqlalchemy import Engine, event
 
 from besom.errors import InputError
 from besom.locks import absolute
@@ -479,6 +482,34 @@ def test_trials_of_another_connection_are_counted(study, url):
     Queue(worker).complete(_claimed(worker), (0.5,))
 
     assert study.counts() == Counts(complete=1, pruned=0, failed=0, running=0, waiting=0)
+
+
+def test_what_nobody_has_written_to_is_not_read_again(study, url):
+    worker, asked = Study(url, "digits"), []
+    study.counts(), study.stop()
+    with _listening(asked.append):
+        study.counts(), study.stop(), study.supervisor()
+        assert asked == []
+
+        worker.remember(PARENT_RUN, "abc")
+        asked.clear()
+
+        assert study.recall(PARENT_RUN) == "abc"
+        assert asked != []
+
+
+@contextmanager
+def _listening(hear: Callable[[str], object]) -> Iterator[None]:
+    """To every statement that a database is sent."""
+
+    def before(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        hear(statement)
+
+    event.listen(Engine, "before_cursor_execute", before)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", before)
 
 
 def test_what_a_study_remembers_another_connection_recalls(study, url):

@@ -22,7 +22,7 @@ from table import heading, table
 from warped_digits import write
 
 TOGETHER = (1, 2, 4, 8)  # trials on one GPU
-TRIALS = 24
+TRIALS = {"cuda": 24, "cpu": 4}
 DATA = {
     "digits": ["data=mnist", "data.source.root=data", f"data.val_split={PART}"],
     "photographs": [
@@ -32,7 +32,7 @@ DATA = {
         f"data.test_split={HELD_OUT / (TRAIN + VAL + HELD_OUT)}",
     ],
 }
-SWEEP = f"""
+SWEEP = """
 # @package _global_
 defaults:
   - override /data: mnist
@@ -40,8 +40,7 @@ defaults:
   - override /hydra/sweeper/sampler: random
 hydra:
   sweeper:
-    n_trials: {TRIALS}
-    sampler: {{seed: 0}}
+    sampler: {seed: 0}
     params:
       optimizer.lr: tag(log, interval(1e-4, 1e-2))
 """
@@ -66,8 +65,10 @@ def together(count: int, folder: Path, epochs: int, accelerator: str) -> float:
     (folder / f"shared{count}.yaml").write_text(SWEEP)
     slots = "n_jobs" if accelerator == "cpu" else "trials_per_gpu"
     options = [*DATA["digits"], *NETWORK, f"data.batch_size={BATCH}", f"trainer.max_epochs={epochs}"]
-    more = [f"trainer.accelerator={accelerator}", f"hydra.sweeper.{slots}={count}", f"hydra.sweeper.study_name={count}"]
-    _run([BESOM, "sweep", f"shared{count}.yaml", *options, *more, "trainer.tune_step=auto"], folder)
+    options += [f"trainer.accelerator={accelerator}", "trainer.tune_step=auto"]
+    sweep = {slots: count, "study_name": count, "n_trials": TRIALS[accelerator]}
+    more = [f"hydra.sweeper.{key}={value}" for key, value in sweep.items()]
+    _run([BESOM, "sweep", f"shared{count}.yaml", *options, *more], folder)
     trials = optuna.load_study(study_name=str(count), storage=f"sqlite:///{folder}/optuna.db").trials
     begun = [trial.datetime_start for trial in trials if trial.datetime_start]
     ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from besom.tracking import Store
 # what tests decode is decoded once for all of them, and is not the user's; Shell passes it on
 _CACHE = tempfile.TemporaryDirectory(prefix="besom-tests-")
 os.environ["BESOM_CACHE"] = _CACHE.name
+
+# what is started in the background, as by `make test &`, inherits that Ctrl-C is ignored: nobody would hear the tests
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -38,7 +37,6 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_hear_ctrl_c,
         )
 
     def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -73,11 +71,6 @@ class Shell:
         if found is None:
             return []
         return list(self.client.search_runs([found.experiment_id], order_by=["attributes.start_time"]))
-
-
-def _hear_ctrl_c() -> None:
-    """Tests started in the background, as by `make test &`, would pass on that Ctrl-C is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def eventually(look: Callable[[], object], what: str) -> None:

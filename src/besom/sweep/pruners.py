@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import copy
 
-from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
+import optuna.pruners
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 
-class Asha(SuccessiveHalvingPruner):
+class SuccessiveHalvingPruner(optuna.pruners.SuccessiveHalvingPruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         return super().prune(study, _spent(trial))
 
 
-class Hyperband(HyperbandPruner):
+class HyperbandPruner(optuna.pruners.HyperbandPruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         return super().prune(study, _spent(trial))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from functools import partial
+from typing import Any
 
 import pytorch_lightning as pl
 from by_hand import Classifier, fit, quietly
@@ -20,10 +20,10 @@ def main(which: str, folder: str, *overrides: str) -> None:
     profiler, began = SimpleProfiler(), 0.0
     lightnings = pl.Trainer
 
-    def trainer(**options: object) -> pl.Trainer:
+    def trainer(**options: Any) -> pl.Trainer:
         nonlocal began
         began = time.monotonic()
-        return partial(lightnings, profiler=profiler)(**options)
+        return lightnings(profiler=profiler, **options)
 
     pl.Trainer = trainer  # both ask for it by this name
     if which == "by_hand":

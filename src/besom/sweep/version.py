@@ -1,4 +1,4 @@
-"""Whether a storage was written to since it was last read: of an SQLite file that is told in a hundredth of a reading.
+"""Whether a storage was written to since it was last read: an SQLite file tells without being read.
 
 SQLite's manual: PRAGMA data_version.
 """

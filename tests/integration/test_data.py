@@ -44,10 +44,13 @@ def test_a_sweep_over_a_broken_picture_ends_before_its_first_trial_and_goes_on_w
     ("words", "said"),
     [
         (("data.augment.cutout=8",), "data.augment.cutout=8: nothing may be left of a 8x8 picture; set at most 7"),
-        (("data=mnist", "data.source.root=mnist", "data.source.download=false"), "the files of MNIST are not in"),
+        (
+            ("data=mnist", "data.source.root=mnist", "data.source.download=false"),
+            "of the files of MNIST there is no {folder}/mnist/MNIST/",
+        ),
         (
             ("data=mnist", "data.source.root=cut", "data.source.download=false"),
-            "the files of MNIST in {folder}/cut cannot be read",
+            "{folder}/cut/MNIST/raw/train-images-idx3-ubyte is not as the makers of MNIST published it",
         ),
         (
             ("data.augment.more=[{_target_:torchvision.transforms.v2.Resize,size:20}]",),

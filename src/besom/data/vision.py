@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +13,47 @@ from besom.data.images import Chunk, Originals
 from besom.errors import InputError
 
 
-@dataclass(frozen=True)
-class _Published:
-    """Where below its root torchvision looks for a dataset's files."""
-
-    folder: str
-    files: str  # a pattern; `{split}`: of a dataset that has several
-
-    def there(self, root: Path, split: str | None) -> list[Path]:
-        return sorted(path for path in (root / self.folder).glob(self.files.format(split=split)) if path.is_file())
-
-
-PUBLISHED = {
-    "MNIST": _Published("MNIST/raw", "*-ubyte"),
-    "FashionMNIST": _Published("FashionMNIST/raw", "*-ubyte"),
-    "KMNIST": _Published("KMNIST/raw", "*-ubyte"),
-    "EMNIST": _Published("EMNIST/raw", "emnist-{split}-*-ubyte"),
-    "CIFAR10": _Published("cifar-10-batches-py", "*"),
-    "CIFAR100": _Published("cifar-100-python", "*"),
-    "SVHN": _Published("", "t*_32x32.mat"),
-}
-
-
 def vision(dataset: str, root: str, download: bool, split: str | None = None) -> Originals:
     """A dataset of torchvision's by its name; its makers' test set comes last. `split`: EMNIST's.
 
     Raises:
-        InputError: its files are not there, and cannot be downloaded.
+        InputError: its files are not there, and cannot be downloaded; or, when they are decoded, not whole.
     """
-    there, published = Path(root).absolute(), PUBLISHED[dataset]
-    files = partial(published.there, there, split)
-    if not files():
-        _fetch(dataset, there, download, split)
+    there = Path(root).absolute()
+    published = {there / name: checksum for name, checksum in _published(dataset, split).items()}
+    if missing := [path for path in published if not path.is_file()]:
+        _fetch(dataset, there, split, missing, download=download)
 
     def decode() -> tuple[Sequence[str], Iterator[Chunk]]:
-        parts = [_part(dataset, there, split, for_test=for_test) for for_test in (False, True)]
+        try:
+            parts = [_part(dataset, there, split, for_test=for_test) for for_test in (False, True)]
+        except Exception as error:  # whatever a reader raises at what it was not made for
+            raise InputError(_what_is_wrong(dataset, published) or f"{dataset} in {root}: {_said(error)}") from error
         classes = getattr(parts[0], "classes", [str(digit) for digit in range(10)])  # SVHN has no names for its digits
         return classes, (_chunk(part, for_test=part is parts[1]) for part in parts)
 
     name = "-".join(filter(None, (dataset.lower(), split)))
-    return Originals(name, str(there / published.folder), {"torchvision": [dataset, split]}, files, decode)
+    return Originals(
+        name, str(next(iter(published)).parent), {"torchvision": [dataset, split]}, lambda: published, decode
+    )
 
 
-def _fetch(dataset: str, root: Path, download: bool, split: str | None) -> None:
-    where = f"data.source.root={root}: the files of {dataset} are not in {root / PUBLISHED[dataset].folder}"
+def _published(dataset: str, split: str | None) -> dict[str, str | None]:
+    """Its files below the root, with the MD5 of those that torchvision checks."""
+    from torchvision import datasets
+
+    theirs = getattr(datasets, dataset)
+    if dataset == "SVHN":
+        return {name: checksum for _, name, checksum in (theirs.split_list[part] for part in ("train", "test"))}
+    if dataset.startswith("CIFAR"):
+        listed = [*theirs.train_list, *theirs.test_list, (theirs.meta["filename"], theirs.meta["md5"])]
+        return {f"{theirs.base_folder}/{name}": checksum for name, checksum in listed}
+    parts = [f"emnist-{split}-{part}" for part in ("train", "test")] if dataset == "EMNIST" else ["train", "t10k"]
+    return {f"{dataset}/raw/{part}-{kind}-ubyte": None for part in parts for kind in ("images-idx3", "labels-idx1")}
+
+
+def _fetch(dataset: str, root: Path, split: str | None, missing: Sequence[Path], *, download: bool) -> None:
+    where = f"data.source.root={root}: of the files of {dataset} there is no {', '.join(map(str, missing))}"
     if not download:
         raise InputError(f"{where}: put them there, or let them be downloaded with data.source.download=true")
     try:
@@ -66,7 +61,7 @@ def _fetch(dataset: str, root: Path, download: bool, split: str | None) -> None:
             _part(dataset, root, split, for_test=for_test, download=True)
     except Exception as error:  # whatever the network, the archive or the disk raise
         raise InputError(
-            f"{where}, and could not be downloaded ({' '.join(str(error).split())}): put them there, "
+            f"{where}, and they could not be downloaded ({_said(error)}): put them there, "
             "or name the folder that has them by data.source.root"
         ) from error
 
@@ -78,12 +73,35 @@ def _part(dataset: str, root: Path, split: str | None, *, for_test: bool, downlo
         which: dict[str, Any] = {"split": "test" if for_test else "train"}
     else:
         which = {"train": not for_test} | ({"split": split} if split else {})
+    return getattr(datasets, dataset)(str(root), download=download, **which)
+
+
+def _what_is_wrong(dataset: str, published: Mapping[Path, str | None]) -> str | None:
+    """With the first of the files that is not what its makers published."""
+    for path, checksum in published.items():
+        if wrong := _wrong(path, checksum):
+            return (
+                f"{path} is not as the makers of {dataset} published it ({wrong}): put theirs there, "
+                "or take it away and let it be downloaded with data.source.download=true"
+            )
+    return None
+
+
+def _wrong(path: Path, checksum: str | None) -> str | None:
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+    from torchvision.datasets.utils import check_integrity
+
+    if checksum:
+        return None if check_integrity(path, checksum) else "its MD5 is another"
     try:
-        return getattr(datasets, dataset)(str(root), download=download, **which)
-    except (RuntimeError, OSError, ValueError, EOFError) as error:
-        if download:
-            raise
-        raise InputError(f"the files of {dataset} in {root} cannot be read: {error}") from error
+        (read_image_file if "-images-" in path.name else read_label_file)(str(path))
+    except Exception as error:  # as above
+        return _said(error)
+    return None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _chunk(part: Any, *, for_test: bool) -> Chunk:

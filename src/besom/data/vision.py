@@ -95,7 +95,7 @@ def _wrong(path: Path, checksum: str | None) -> str | None:
         return None if check_integrity(path, checksum) else "its MD5 is another"
     try:
         (read_image_file if "-images-" in path.name else read_label_file)(str(path))
-    except Exception as error:  # as above
+    except Exception as error:  # whatever a reader raises
         return _said(error)
     return None
 

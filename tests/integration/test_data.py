@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,13 +118,21 @@ def test_pictures_that_do_not_fit_into_memory_are_decoded_and_trained_on(
         "trainer.max_epochs=1", "optimizer.lr=0.01", "tracking=none",
     )  # fmt: skip
 
+    before = _read_from_disk()
     done = shell.run("bash", "-c", f"echo $$ > {limited}/cgroup.procs; exec {BESOM} train {' '.join(words)}")
 
     assert done.returncode == 0, done.stderr
+    # the set a few times, and torch; with what the kernel by itself reads around each picture it can be twenty times
+    assert _read_from_disk() - before < 6 * LIMIT
     assert float(done.stdout.split("val/acc ")[1].split()[0]) > 0.9
     whole = decoded(image_folder("pictures", size=[SIDE, SIDE], channels=3))
     assert whole.images.shape == (COUNT, 3, SIDE, SIDE)
     assert whole.images.numel() > LIMIT
+
+
+def _read_from_disk() -> int:
+    """Bytes, by all commands that have ended so far."""
+    return 512 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_inblock
 
 
 def test_what_takes_more_memory_than_that_is_killed(limited: Path) -> None:

@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock
 
 from besom.data.images import Chunk, Images, Originals
+from besom.data.pages import scattered
 from besom.errors import InputError
 
 IMAGES, LABELS, ABOUT, SEEN = "images.u8", "labels.i64", "about.json", "seen.json"
@@ -93,7 +94,9 @@ def _read(folder: Path) -> Images | None:
         name=about["name"],
         origin=about["origin"],
         # a private mapping: read from the file when used, shared by all processes, and never written to
-        images=torch.from_file(str(folder / IMAGES), shared=False, size=count, dtype=torch.uint8).view(shape),
+        images=scattered(
+            torch.from_file(str(folder / IMAGES), shared=False, size=count, dtype=torch.uint8).view(shape)
+        ),
         labels=torch.from_file(str(folder / LABELS), shared=False, size=shape[0], dtype=torch.int64),
         classes=about["classes"],
         for_test=about["for_test"],

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from besom.data.images import Images
+from besom.data.pages import ask_for
 from besom.data.parts import Parts
 from besom.settings import MemoryFormat
 
@@ -44,7 +45,11 @@ class Batches:
             rows = torch.cat([rows, rows])[: self._share() * self.processes]
         mine = rows[self.rank :: self.processes].to(self.images.device)
         sizes = self._sizes()
-        for some in torch.split(mine[: sum(sizes)], sizes):
+        batches = torch.split(mine[: sum(sizes)], sizes)
+        ask_for(self.images, mine[: self.size])
+        for number, some in enumerate(batches, start=1):
+            for following in batches[number : number + 1]:
+                ask_for(self.images, following)  # they come from the disk while this batch is computed
             # whole pictures are copied: twenty times faster than indexing their pixels
             yield self.images.index_select(0, some), self.labels.index_select(0, some)
 
@@ -119,6 +124,7 @@ class ImageData(pl.LightningDataModule):
             return Batches(images, labels, rows, self._batch_size, order=order)
         device = trainer.strategy.root_device
         if device.type == "cuda" and len(rows) * images[0].numel() < SHARE * torch.cuda.mem_get_info(device)[0]:
+            ask_for(images, rows)
             # they travel once
             images, labels, rows = images[rows].to(device), labels[rows].to(device), torch.arange(len(rows))
         return Batches(images, labels, rows, self._batch_size, trainer.global_rank, trainer.world_size, order)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from besom.data.cache import cache_folder, write_whole
 from besom.data.images import Images
+from besom.data.pages import ask_for
 from besom.errors import InputError
 
 AT_ONCE = 1 << 25  # values in memory while the channels are counted
@@ -98,6 +99,7 @@ def _statistics(images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     counts = torch.zeros(channels, 256, dtype=torch.int64)
     # in the order of the file: one that does not fit into memory is then read once, from its begin to its end
     for some in torch.split(rows.sort().values, max(1, AT_ONCE // images[0].numel())):
+        ask_for(images, some)
         pixels = images.index_select(0, some)
         for channel in range(channels):
             counts[channel] += torch.bincount(pixels[:, channel].flatten(), minlength=256)

@@ -10,6 +10,7 @@ sweep: .venv/installed
 
 ## all tests
 test: .venv/installed-dev
+	$(BIN)/python -m compileall -q src # once, for a thousand processes: some machines have Python keep nothing it compiles
 	$(BIN)/pytest -n 2
 
 ## 50 kills at random moments, in one sweep that goes on; about ten minutes

@@ -15,7 +15,8 @@ import hydra
 
 @hydra.main(version_base="1.3", config_path=None)
 def main(cfg):
-    print("saw", os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS"), os.getpid(), flush=True)
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS"), os.getpid()
+    print("saw {} {} {}\\n".format(*seen), end="", flush=True)  # at once: the sweep may print beside it
     if cfg.get("stop") and cfg.x == 2:
         breakpoint()
     return cfg.x

@@ -30,7 +30,7 @@ import hydra
 
 @hydra.main(version_base="1.3", config_path=None)
 def main(cfg):
-    held = bytearray(100_000_000)
+    held = b"x" * 100_000_000  # written to: memory that is only asked for is not there yet
     while time.process_time() < 0.4:
         pass
     if cfg.kind == "bad":

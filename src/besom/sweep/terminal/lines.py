@@ -28,7 +28,8 @@ class Lines:
                 self.say(one_line(trial, self._objectives, self._width))
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        # at once, with its end: where Python buffers nothing, a trial in this process could print in between
+        print(f"{text}\n", end="", flush=True)
 
     @property
     def _width(self) -> int | None:

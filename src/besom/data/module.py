@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import pytorch_lightning as pl
 import torch
@@ -47,9 +48,8 @@ class Batches:
         sizes = self._sizes()
         batches = torch.split(mine[: sum(sizes)], sizes)
         ask_for(self.images, mine[: self.size])
-        for number, some in enumerate(batches, start=1):
-            for following in batches[number : number + 1]:
-                ask_for(self.images, following)  # they come from the disk while this batch is computed
+        for some, following in zip_longest(batches, batches[1:], fillvalue=mine[:0]):
+            ask_for(self.images, following)  # they come from the disk while this batch is computed
             # whole pictures are copied: twenty times faster than indexing their pixels
             yield self.images.index_select(0, some), self.labels.index_select(0, some)
 
@@ -124,7 +124,6 @@ class ImageData(pl.LightningDataModule):
             return Batches(images, labels, rows, self._batch_size, order=order)
         device = trainer.strategy.root_device
         if device.type == "cuda" and len(rows) * images[0].numel() < SHARE * torch.cuda.mem_get_info(device)[0]:
-            ask_for(images, rows)
-            # they travel once
+            ask_for(images, rows)  # they travel once
             images, labels, rows = images[rows].to(device), labels[rows].to(device), torch.arange(len(rows))
         return Batches(images, labels, rows, self._batch_size, trainer.global_rank, trainer.world_size, order)

@@ -53,6 +53,11 @@ class Browser:
         )
         return len(found)
 
+    def texts(self, css: str) -> list[str]:
+        """Of what can be seen, from top to bottom."""
+        found = [element for element in self.driver.find_elements(By.CSS_SELECTOR, css) if element.is_displayed()]
+        return [element.text for element in sorted(found, key=lambda element: element.location["y"]) if element.text]
+
     def click(self, text: str) -> None:
         """A button or a link that has this text; a window that it opens is the one looked into from here on."""
         there = f"//*[self::a or self::button][contains(normalize-space(), '{text}')]"

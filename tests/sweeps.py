@@ -12,7 +12,9 @@ from pathlib import Path
 import optuna
 import psutil
 from doors import PATIENCE_S, Shell, eventually
+from mlflow.entities import Run
 from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
 from sqlalchemy import NullPool
 
 # each trial says that it is there, then works until the test lets it go on (or for a moment, where nobody holds it)
@@ -50,6 +52,8 @@ if __name__ == "__main__":
     main()
 """
 LEASE_S = 2.0
+CLOSE_MS = 2000  # between what the study and a run have as the time of one event, on a busy machine
+OUTCOMES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 # where MLflow is not what is asked about: it takes longer to load than all the rest
 UNRECORDED = "hydra.sweeper.tracking_uri=null"
 BASE = ("hydra/sweeper=besom", f"hydra.sweeper.lease={LEASE_S}", "hydra.sweeper.n_jobs=1", "+x=interval(0,1)")
@@ -138,6 +142,16 @@ def processes_in(folder: Path) -> list[int]:
     return found
 
 
+def assert_timed(run: Run, trial: FrozenTrial) -> None:
+    """A run begins with its trial's first attempt, of which the study knows the last, and ends with the last one."""
+    assert trial.datetime_start
+    assert trial.datetime_complete
+    began, ended = (moment.timestamp() * 1000 for moment in (trial.datetime_start, trial.datetime_complete))
+    if not trial.user_attrs.get("besom.ends"):
+        assert abs(run.info.start_time - began) < CLOSE_MS
+    assert run.info.start_time <= run.info.end_time <= ended + CLOSE_MS
+
+
 def assert_whole(shell: Shell, n_trials: int, storage: str | None = None, *, recorded: bool = True) -> None:
     """The invariants: the budget to the unit, an end for each trial, one run each, no process, no lock held."""
     trials = study(shell, storage=storage).trials
@@ -149,9 +163,11 @@ def assert_whole(shell: Shell, n_trials: int, storage: str | None = None, *, rec
         return
     children = [run for run in shell.runs() if "mlflow.parentRunId" in run.data.tags]
     assert sorted(int(run.data.tags["besom.trial"]) for run in children) == list(range(n_trials))
-    expected = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+    expected = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
     for run in children:
         trial = trials[int(run.data.tags["besom.trial"])]
         assert run.info.status == expected[trial.state.name]
+        assert run.data.tags["besom.outcome"] == OUTCOMES[trial.state.name]
+        assert_timed(run, trial)
         if trial.value is not None:
             assert run.data.metrics["objective"] == trial.value

@@ -5,30 +5,36 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from besom.errors import InputError
 from besom.secrecy import masked
-from besom.tracking.catalogue import study_run, users_store
+from besom.tracking import saved_view
+from besom.tracking.catalogue import study_run, used_store
 from besom.tracking.store import SERVERS, TRAINING, Store
 
 HOST = "127.0.0.1"
+# browsers take each name under localhost for this machine; on a first visit under one of its usual names, MLflow opens
+# a panel of its assistant over the right part of every page
+NAME = "besom.localhost"
 
 
 def serve(study: str | None, port: int) -> None:
-    """Print the link, then become MLflow's server, until Ctrl-C. Where the store is a server already, only print.
+    """Print the links, then become MLflow's server, until Ctrl-C. Where the store is a server already, only print.
 
     Raises:
-        InputError: the port is taken, or there is no such study.
+        InputError: the port is taken, nothing has been recorded, or there is no such study.
 
     """
-    recorded = users_store()
-    uri, page = recorded.uri, _page(recorded, study)
+    recorded = used_store()
+    uri, pages = recorded.uri, list(_pages(recorded, study))
     if urlsplit(uri).scheme in SERVERS:
-        print(f"{masked(uri).rstrip('/')}/{page}")
+        print("\n".join(_lines(masked(uri).rstrip("/"), pages)))
         return
     check_port(port, "besom ui")
-    print(f"MLflow's UI, in a few seconds: http://{HOST}:{port}/{page}\nCtrl-C ends it", flush=True)
+    print("MLflow's UI, in a few seconds:", *_lines(f"http://{NAME}:{port}", pages), sep="\n")
+    print(f"a browser that does not find {NAME} takes {HOST} in its place\nCtrl-C ends it", flush=True)
     command = _command(port)
     lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     store = {"MLFLOW_BACKEND_STORE_URI": uri}  # and not on the command line, which anybody may read
@@ -41,18 +47,28 @@ def _command(port: int) -> list[str]:
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
         # by default MLflow answers to names like 10.evil.com, which a web page could use to read the runs
-        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
+        *("--allowed-hosts", f"{HOST}:{port},localhost:{port},{NAME}:{port}"),
+        *("--cors-allowed-origins", f"http://{NAME}:{port}"),
         *("--uvicorn-opts", "--log-level warning"),
     ]
 
 
-def _page(store: Store, study: str | None) -> str:
-    """The path of the study's run, or of the experiment's runs."""
+def _lines(server: str, pages: list[tuple[str, str]]) -> Iterator[str]:
+    for what, path in pages:
+        yield f"{what}{server}/{path}"
+
+
+def _pages(store: Store, study: str | None) -> Iterator[tuple[str, str]]:
+    """What there is to see, and its path: of a study the table of its trials and its own page."""
     if study:
         run = study_run(store, study)
-        return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{TRAINING}"
-    experiment = store.client.get_experiment_by_name(store.experiment)
-    return f"#/experiments/{experiment.experiment_id}/runs{TRAINING}" if experiment else ""
+        experiment, own = run.info.experiment_id, run.info.run_id
+        if saved_view.is_saved(store, experiment, own):
+            yield "trials: ", saved_view.link(experiment, own)
+        yield "study:  ", f"#/experiments/{experiment}/runs/{own}{TRAINING}"
+        return
+    found = store.client.get_experiment_by_name(store.experiment)
+    yield "", f"#/experiments/{found.experiment_id}/runs{TRAINING}" if found else ""
 
 
 def check_port(port: int, command: str) -> None:

@@ -98,7 +98,7 @@ def test_any_app_is_swept_with_a_conditional_space_and_a_pruner_and_goes_on(shel
     children = [run for run in shell.runs() if "besom.trial" in run.data.tags]
     assert len(children) == 8
     for child in children:
-        assert child.info.status in ("FINISHED", "KILLED")
+        assert child.info.status == "FINISHED"  # those that were pruned too
         assert ("extra" in child.data.params) == (child.data.params["kind"] == "more")
         assert child.data.params.get("extra", "1") in ("1", "2", "3")
 

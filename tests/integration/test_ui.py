@@ -77,21 +77,37 @@ def served(swept: Shell) -> Iterator[tuple[subprocess.Popen[str], int]]:
         text=True,
         start_new_session=True,
     )
-    eventually(lambda: ask(port, "/health") == 200, "MLflow's server")
-    yield server, port
+    try:
+        eventually(lambda: ask(port, "/health") == 200, "MLflow's server")
+        yield server, port
+    finally:
+        stop(server)
+
+
+@pytest.fixture(scope="module")
+def links(served: tuple[subprocess.Popen[str], int]) -> list[str]:
+    """Those that the command has printed."""
+    server, _ = served
+    assert server.stdout
+    lines = [server.stdout.readline() for _ in range(3)]
+    return [found[0] for line in lines if (found := re.search(r"http://\S+", line))]
+
+
+def stop(server: subprocess.Popen[str]) -> None:
     os.killpg(server.pid, signal.SIGINT)
     server.communicate()
 
 
-def test_the_link_printed_leads_to_the_studys_run(swept: Shell, served: tuple[subprocess.Popen[str], int]) -> None:
-    server, port = served
-    assert server.stdout
-    link = server.stdout.readline()
-    found = re.search(rf"http://127.0.0.1:{port}/#/experiments/(\d+)/runs/(\w+)\?workflowType=machine_learning", link)
-    assert found, link
+def test_the_links_printed_lead_to_the_table_of_trials_and_to_the_studys_run(links: list[str], swept: Shell) -> None:
+    table, page = links
+    found = re.fullmatch(r"http://besom.localhost:\d+/#/experiments/(\d+)/runs/(\w+)\?workflowType=.*", page)
+    assert found, page
     run = swept.client.get_run(found[2])
     assert run.info.experiment_id == found[1]
     assert run.info.run_name == "mine"
+    assert table.endswith(
+        f"/#/experiments/{found[1]}/runs?viewStateShareKey={found[2]}&workflowType=machine_learning"
+    ), table
 
 
 def test_two_processes_serve_it(served: tuple[subprocess.Popen[str], int]) -> None:
@@ -104,6 +120,7 @@ def test_it_answers_only_to_this_machines_names(served: tuple[subprocess.Popen[s
     _, port = served
     assert ask(port) == 200
     assert ask(port, host=f"localhost:{port}") == 200
+    assert ask(port, host=f"besom.localhost:{port}") == 200
     assert ask(port, host="10.evil.com") == 403
 
 
@@ -126,7 +143,19 @@ def test_of_a_server_only_the_link_is_printed(swept: Shell, served: tuple[subpro
     _, port = served
     done = swept.besom("ui", "mine", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"http://127.0.0.1:{port}/#/experiments/")
+    assert re.findall(r"http://\S+/#/experiments/\d+/runs\W", done.stdout) == [
+        f"http://127.0.0.1:{port}/#/experiments/1/runs?",
+        f"http://127.0.0.1:{port}/#/experiments/1/runs/",
+    ]
+
+
+def test_where_nothing_has_been_recorded_no_store_is_made(shell: Shell) -> None:
+    for command in (("ui",), ("ui", "mine"), ("tensorboard", "mine"), ("reproduce", "mine/0")):
+        done = shell.besom(*command)
+        assert done.returncode == 2, command
+        assert f"there is no {shell.folder}/mlflow.db: nothing has been recorded here" in done.stderr
+        assert "Go to the folder of a sweep" in done.stderr
+    assert list(shell.folder.iterdir()) == []
 
 
 # ── in a browser ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -145,6 +174,22 @@ def page(swept: Shell, served: tuple[subprocess.Popen[str], int]) -> str:
 
 
 TRAINING = "?workflowType=machine_learning"
+
+
+def test_the_table_shows_objective_parameters_outcome_and_duration_without_a_click(
+    swept: Shell, links: list[str], browser: Browser
+) -> None:
+    browser.open(links[0])
+    trials = sorted((run for run in swept.runs() if "besom.trial" in run.data.tags), key=_objective)
+    browser.wait_for(*(str(run.info.run_name) for run in trials))
+    browser.keep("table")
+    headers = browser.texts("[role=columnheader]")
+    for title in ("Run Name", "objective", "besom.outcome", "Duration", "x"):
+        assert title in headers, headers
+    names = [text for text in browser.texts("[role=gridcell] a") if ": x=" in text]
+    assert names == [run.info.run_name for run in trials]  # the best first, and the study's own run not among them
+    assert "Assistant" not in browser.wait_for("besom.outcome")
+    assert browser.errors() == []
 
 
 def test_the_studys_page_has_its_question_its_best_trial_and_its_trials(

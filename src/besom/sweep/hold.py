@@ -135,7 +135,7 @@ class Hold:
         if reported := self._queue.reported(self._claim):
             better = max if self._plan.objectives[0].direction == "maximize" else min
             score |= {BEST: better(reported.values()), LAST: reported[max(reported)], "epochs": float(len(reported))}
-        return {**score, "duration_s": took_s}
+        return {**score, "duration_s": round(took_s, 2)}  # MLflow shows every digit
 
     def _must_end(self) -> bool:
         return self._lost.is_set() or self._stopped()
@@ -198,7 +198,7 @@ class Hold:
         self._run = Recorder(
             self._record.store,
             self._run_log.path,
-            name=f"{trial.number} · {label(values)}",
+            name=label(trial.number, values),
             tags={"besom.study": self._study.name, "mlflow.source.name": self._plan.program},
             known_by={TRIAL: str(trial.number)},
             parent=self._record.parent,
@@ -221,4 +221,10 @@ def _searched(values: Mapping[str, Value]) -> dict[str, Value]:
     return {f"_{key}": value for key, value in by_key.items()} | by_key
 
 
-STATUS: dict[State, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
+# MLflow marks KILLED as it marks FAILED, and a pruned trial is no failure: its tag `besom.outcome` says what it is
+STATUS: dict[State, Status] = {
+    "complete": "FINISHED",
+    "pruned": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.secrecy import masked
 from besom.sweep.findings import Findings, point, seconds
 from besom.sweep.space import short
+from besom.tracking.saved_view import link
 from besom.tracking.store import TRAINING
 
 TOP = 10
@@ -22,7 +23,8 @@ def note(findings: Findings, experiment: str, run: str) -> str:
     runs = f"#/experiments/{experiment}/runs"
     settled = f"All trials: {_cell(findings.settled)}" if findings.settled else ""
     found = [*_best(findings, runs), _state(findings), _table(findings, runs)]
-    parts = [findings.question, *found, settled, _links(runs, run)]
+    # MLflow folds the text after a few lines: the links and the best are seen without a click
+    parts = [findings.question, _links(experiment, run), *found, settled]
     while len(text := "\n\n".join(filter(None, parts))) > MAX_NOTE:  # of commands and points as long as that
         longest = max(parts, key=len)
         parts[parts.index(longest)] = f"{longest[: MAX_NOTE // 3]} …" if len(longest) > MAX_NOTE // 3 else ""
@@ -71,9 +73,10 @@ def _table(findings: Findings, runs: str) -> str:
     return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
 
 
-def _links(runs: str, run: str) -> str:
-    there = f"{runs}/{run}/artifacts"
-    return " · ".join(f"[{name}]({there}/{name}{TRAINING})" for name in ("report.html", "trials.csv", "best.yaml"))
+def _links(experiment: str, run: str) -> str:
+    there = f"#/experiments/{experiment}/runs/{run}/artifacts"
+    files = (f"[{name}]({there}/{name}{TRAINING})" for name in ("report.html", "trials.csv", "best.yaml"))
+    return " · ".join((f"[all trials in a table]({link(experiment, run)})", *files))
 
 
 def _link(findings: Findings, trial: FrozenTrial, runs: str, before: str = "") -> str:

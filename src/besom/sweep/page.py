@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from besom.sweep.attrs import FIXED, N_TRIALS, PARENT_RUN, PROGRAM
 from besom.sweep.findings import Findings
 from besom.sweep.note import note
 from besom.sweep.record import faults
+from besom.sweep.space import searched
 from besom.sweep.study import Study
-from besom.tracking import AwayError, Store, persistently
+from besom.tracking import AwayError, Store, persistently, saved_view
 from besom.tracking.facts import tags
 from besom.tracking.recorder import MAX_METRICS, Status
 from besom.tracking.store import as_key
@@ -82,13 +84,28 @@ class Page:
             known_by = {"besom.study": self._study.name, "besom.folder": str(self._study.folder)}
             more = {**tags(), **known_by, "mlflow.source.name": self._study.recall(PROGRAM) or ""}
             # an earlier try may have made it, and not heard so
-            run = self._ask(lambda: self._store.find(known_by) or self._store.create_run(self._study.name, more))
+            run = self._ask(lambda: self._store.find(known_by) or self._new_run(more))
             space = yaml.safe_dump({"fixed": self._study.recall(FIXED), "space": self._study.space()})
             self._ask(lambda: self._store.client.log_text(run, space, "space.yaml"))
             self._ask(lambda: self._store.client.log_param(run, "n_trials", self._study.recall(N_TRIALS)))
             self._study.remember(PARENT_RUN, run)
             self._run = run
+            self._save_view(run)
         return self._run
+
+    def _new_run(self, tags: dict[str, str]) -> str:
+        """Begun with the first trial, where MLflow was away then."""
+        began = [trial.datetime_start for trial in self._study.trials() if trial.datetime_start]
+        return self._store.create_run(self._study.name, tags, began_ms=_ms(min(began)) if began else None)
+
+    def _save_view(self, run: str) -> None:
+        """Of the trials in MLflow's table. A study is recorded without one too: MLflow does not document views."""
+        objectives = [(objective.key, objective.direction == "maximize") for objective in self._study.objectives()]
+        keys = [as_key(key) for key in searched(self._study.space())]
+        try:
+            saved_view.save(self._store, run, self._study.name, objectives, keys)
+        except Exception as error:  # whatever MLflow, its store or the network raise
+            log.warning("the view of the trials could not be saved in MLflow: %s", masked(str(error)))
 
     def refresh(self) -> None:
         """In a thread of its own, for which nothing waits: every `EVERY_S` at most, and one version at a time."""
@@ -118,7 +135,9 @@ class Page:
         with tempfile.TemporaryDirectory() as folder:
             for file in _files(findings, Path(folder)):
                 self._ask(partial(self._store.client.log_artifact, run, str(file)))
-        self._ask(lambda: self._store.client.set_terminated(run, status))
+        ended = [trial.datetime_complete for trial in findings.trials if trial.datetime_complete]
+        last_ms = _ms(max(ended)) if ended else None  # it may be `besom doctor` that ends it, days later
+        self._ask(lambda: self._store.client.set_terminated(run, status, end_time=last_ms))
 
     def _take_up(self) -> None:
         if self._run is None:
@@ -126,12 +145,17 @@ class Page:
             return
         with suppress(Exception):  # MLflow is away: its status is mended at the end
             self._store.client.update_run(self._run, status="RUNNING")
+            self._save_view(self._run)
 
     def _write(self, findings: Findings) -> None:
         try:
             write(findings, self._store, self.begin(), time.time() - SETTLED_S)
         except Exception as error:  # whatever MLflow, its store or the network raise: the next version says it too
             log.warning("the study's page could not be brought up to date: %s", masked(str(error)))
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def _in_a_thread(call: Callable[[], None]) -> Future[None]:

@@ -17,8 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.secrecy import masked
 from besom.sweep.attrs import FORKED, KIND, REASON, TRIAL
-from besom.sweep.findings import run_id
+from besom.sweep.findings import point, run_id
 from besom.sweep.lease import held_by
+from besom.sweep.space import label
 from besom.sweep.study import Study
 from besom.tracking import Recorder, Store, persistently
 from besom.tracking.log import Told, read
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 # of a trial's state in the study, the status of its run and its `besom.outcome`
 ENDED: dict[TrialState, tuple[Status, str]] = {
     TrialState.COMPLETE: ("FINISHED", "complete"),
-    TrialState.PRUNED: ("KILLED", "pruned"),
+    TrialState.PRUNED: ("FINISHED", "pruned"),  # the pruner's decision: MLflow marks KILLED as it marks FAILED
     TrialState.FAIL: ("FAILED", "failed"),
     TrialState.WAITING: ("KILLED", "requeued"),
 }
@@ -79,7 +80,7 @@ def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, r
     recorder = Recorder(
         store,
         _log_of(study, trial),
-        name=str(trial.number),
+        name=label(trial.number, point(trial)),
         tags={"besom.study": study.name},
         known_by={TRIAL: str(trial.number)},
         parent=lambda: parent,

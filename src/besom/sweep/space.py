@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +13,14 @@ from optuna.trial import Trial
 
 from besom.errors import InputError, near
 from besom.sweep.grammar import as_choice, as_sweep, written
-from besom.sweep.value import Value, as_text, short
+from besom.sweep.value import Value, as_pairs, as_text, brief, short
 
 __all__ = ["Branch", "Dimension", "Space", "Value", "as_text", "label", "short"]
 
 ENQUEUE = "hydra.sweeper.enqueue: "
+MAX_LABEL = 80  # characters
+# how `as_sweep` writes what is searched; only a list of choices with a null among them has no word before it
+SEARCHED = re.compile(r"(choice|range|interval|int|tag)\(|[^\[{'\"]*, ")
 When = Mapping[str, Value]  # choices, each with the option that must be chosen there
 
 
@@ -165,9 +169,25 @@ class Space:
         return f"is not searched{near(key, (dimension.key for dimension in self.everything()))}"
 
 
-def label(values: Mapping[str, Value]) -> str:
-    """A short name for a point, for tables: `gelu adamw 0.0031`."""
-    return " ".join(map(short, values.values()))
+def label(number: int, values: Mapping[str, Value]) -> str:
+    """A trial's name in a table: its number and its searched values, cut where they are many.
+
+    >>> label(7, {"optimizer": "adamw", "optimizer.lr": 0.0031234})
+    '7: optimizer=adamw lr=0.00312'
+    """
+    searched = as_pairs(brief({plain(key): value for key, value in values.items()}))
+    whole = f"{number}: {searched}" if searched else str(number)
+    return whole if len(whole) <= MAX_LABEL else f"{whole[: MAX_LABEL - 1]}…"
+
+
+def searched(described: Mapping[str, str]) -> list[str]:
+    """The keys that are searched, from what `Space.describe` has said; what a branch only fixes is left out.
+
+    >>> searched({"+net": "choice(cnn, mlp)", "width [net=mlp]": "range(8, 64, 8)", "depth [net=mlp]": "2"})
+    ['net', 'width']
+    """
+    lines = {path: text for path, text in described.items() if SEARCHED.match(text) or path.partition(" [")[0] == path}
+    return list(dict.fromkeys(plain(path.partition(" [")[0]) for path in lines))
 
 
 # ── small words ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
 Value = str | int | float | bool | None
 SCALARS = (bool, int, float, type(None))
 
@@ -26,3 +30,18 @@ def as_text(value: Value) -> str:
 def short(value: Value) -> str:
     """For people; `as_text` is exact."""
     return f"{value:.3g}" if isinstance(value, float) else as_text(value)
+
+
+def as_pairs(point: Mapping[str, Any]) -> str:
+    """`model.activation=gelu optimizer.lr=0.0031`, on one line whatever the values are."""
+    return " ".join(" ".join(f"{key}={short(value)}" for key, value in point.items()).split())
+
+
+def brief(point: Mapping[str, Any]) -> dict[str, Any]:
+    """By the last word of each key, where that tells them apart.
+
+    >>> brief({"optimizer.lr": 0.1, "model.width": 8, "head.width": 9})
+    {'lr': 0.1, 'model.width': 8, 'head.width': 9}
+    """
+    last = Counter(key.rpartition(".")[2] for key in point)
+    return {(end if last[end := key.rpartition(".")[2]] == 1 else key): value for key, value in point.items()}

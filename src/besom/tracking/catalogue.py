@@ -29,7 +29,10 @@ def used_store() -> Store:
     """The same. Raises InputError: nothing has been recorded in it."""
     store = users_store()
     if (path := sqlite_file(store.uri)) and not path.exists():  # MLflow would make it
-        raise InputError(f"there is no {path}: nothing has been recorded here; or name a store by MLFLOW_TRACKING_URI")
+        raise InputError(
+            f"there is no {path}: nothing has been recorded here. Go to the folder of a sweep, or name its store: "
+            "MLFLOW_TRACKING_URI=sqlite:////folder/mlflow.db"
+        )
     return store
 
 

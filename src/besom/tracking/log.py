@@ -89,6 +89,11 @@ def run_of(path: Path) -> str | None:
     return next((entry["run_id"] for entry, _ in read(path) if entry["kind"] == "run"), None)
 
 
+def began_ms(path: Path) -> int | None:
+    """When the log's first line was written: a run begins then, whenever MLflow hears of it."""
+    return next((entry["t"] for entry, _ in read(path)), None)
+
+
 class Told:
     """A run's metrics, each step of each once: an attempt goes on from a checkpoint, and repeats what came after it."""
 

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from besom.secrecy import masked
 from besom.tracking import facts
-from besom.tracking.log import Entry, RunLog, Told, read
+from besom.tracking.log import Entry, RunLog, Told, began_ms, read
 from besom.tracking.store import MAX_KEY, Store, as_key, as_param
 
 Item = TypeVar("Item")
@@ -77,6 +77,7 @@ class Recorder:
         self._made = False
         self._offset = 0
         self._told = Told()
+        self._last_ms: int | None = None  # when the last line was written
         self._unsent = _Batch()
         self._params_sent: set[str] = set()
         self._odd_steps: dict[tuple[str, str], list[str]] = {}  # of metrics that were no finite number
@@ -125,7 +126,9 @@ class Recorder:
             self._taken_up = self.run_id is not None
         if self.run_id is None:
             self._may_be_there = True  # from here on, even if the answer is lost
-            self.run_id = self._store.create_run(self._name, {**facts.tags(), **self._tags}, parent)
+            self.run_id = self._store.create_run(
+                self._name, {**facts.tags(), **self._tags}, parent, began_ms=began_ms(self._log_path)
+            )
         if not self._counts(self.run_id):
             return False
         if self._taken_up:
@@ -144,13 +147,16 @@ class Recorder:
             return
         said = {"besom.outcome": end.outcome, "besom.reason": masked(end.reason)}
         self._send_tags({tag: value for tag, value in said.items() if value})
-        self._store.client.set_terminated(self.run_id, end.status)
+        # this thread lags behind: the run ends when its log does
+        self._store.client.set_terminated(self.run_id, end.status, end_time=self._last_ms)
 
     def _drain(self) -> None:
         """Send every whole line not yet sent. What fails stays unsent: sending a line twice adds nothing."""
         for entry, behind in read(self._log_path, self._offset):
             self._unsent.add(self._told.news(entry))
             self._offset = behind
+            if entry["kind"] != "run":  # which this thread has written
+                self._last_ms = entry["t"]
         if self._unsent.lines:
             self._send(self._unsent)
             self._unsent = _Batch()

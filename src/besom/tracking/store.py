@@ -116,11 +116,16 @@ class Store:
             raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
         return client
 
-    def create_run(self, name: str | None, tags: Mapping[str, str], parent: str | None = None) -> str:
-        """A new RUNNING run; its id. With `parent`, nested under that run, in its experiment."""
+    def create_run(
+        self, name: str | None, tags: Mapping[str, str], parent: str | None = None, *, began_ms: int | None = None
+    ) -> str:
+        """A new RUNNING run; its id. With `parent`, nested under that run, in its experiment.
+
+        `began_ms`: when what it records began, in milliseconds since 1970; None: now.
+        """
         nested = {"mlflow.parentRunId": parent} if parent else {}
         experiment = self.experiment_of(parent) if parent else self.experiment_id()
-        run = self.client.create_run(experiment, run_name=name, tags={**tags, **nested})
+        run = self.client.create_run(experiment, start_time=began_ms, run_name=name, tags={**tags, **nested})
         return str(run.info.run_id)
 
     def experiment_of(self, run: str) -> str:

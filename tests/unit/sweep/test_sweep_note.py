@@ -59,9 +59,10 @@ def swept(study: Study, *ends: float | str | tuple[float, ...]) -> Findings:
 def test_the_note_names_the_question_the_best_trial_and_its_command(study):
     text = note(swept(study, 0.5, 0.75), "1", "parent")
 
-    assert text.startswith(
-        f"Which one is best?\n\n**Best: [trial 1](#/experiments/1/runs/run1{TRAINING}), val/acc 0.7500**"
-    )
+    question, links, best = text.split("\n\n")[:3]
+    assert question == "Which one is best?"
+    assert links.startswith("[all trials in a table](#/experiments/1/runs?viewStateShareKey=parent&")
+    assert best.startswith(f"**Best: [trial 1](#/experiments/1/runs/run1{TRAINING}), val/acc 0.7500**")
     assert f"besom train lr={study.trials()[1].params['lr']}" in text
 
 

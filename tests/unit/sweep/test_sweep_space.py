@@ -331,10 +331,17 @@ def test_a_key_that_adds_is_kept_as_one():
     assert space.overrides({"+note": "a"}) == ["+note=a"]
 
 
-def test_a_label_is_short():
-    assert (
-        label({"activation": "gelu", "optimizer": "adamw", "lr": 0.0031234, "bias": None}) == "gelu adamw 0.00312 null"
-    )
+def test_a_label_names_the_trial_and_what_it_tries():
+    point = {"model.activation": "gelu", "+optimizer.lr": 0.0031234, "optimizer.bias": None}
+    assert label(12, point) == "12: activation=gelu lr=0.00312 bias=null"
+
+
+def test_a_label_is_short_and_on_one_line_whatever_is_tried():
+    assert label(3, {}) == "3"
+    assert label(3, {"note": "two\nlines"}) == "3: note=two lines"
+    long = label(3, {f"key{n}": "a long value" for n in range(20)})
+    assert len(long) == 80
+    assert long.endswith("…")
 
 
 # ── asking the sampler ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -263,6 +263,33 @@ def test_an_attempt_taken_up_again_is_running(store, log, record):
         assert store.client.get_run(lost.info.run_id).info.status == "RUNNING"
 
 
+# ── when it began and ended ───────────────────────────────────────────────────────────────────────────────────────────
+def test_a_run_is_as_long_as_its_log_however_late_it_is_sent(log, record, monkeypatch):
+    _write_at(monkeypatch, 1000.0, log.attempt)
+    _write_at(monkeypatch, 1006.3, lambda: log.metrics({"objective": 1.0}, step=0))
+
+    run = record()  # many years after
+
+    assert (run.info.start_time, run.info.end_time) == (1_000_000, 1_006_300)
+
+
+def test_a_run_goes_from_its_first_attempt_to_the_end_of_its_last(store, log, record, monkeypatch):
+    _write_at(monkeypatch, 1000.0, log.attempt)
+    lost = record("KILLED")
+    _write_at(monkeypatch, 1060.0, log.attempt)
+    _write_at(monkeypatch, 1063.0, lambda: log.metrics({"objective": 1.0}, step=1))
+
+    run = record(run_id=lost.info.run_id)
+
+    assert (run.info.start_time, run.info.end_time) == (1_000_000, 1_063_000)
+
+
+def _write_at(monkeypatch, seconds: float, write: Callable[[], None]) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("besom.tracking.log.time.time", lambda: seconds)
+        write()
+
+
 # ── what MLflow does not take ─────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("name", ["acc@5", "größe", "a=b", "loss/", "/loss", "a//b", "..", "x" * 300])
 def test_a_metric_that_mlflow_cannot_name_holds_up_no_other(name, log, record, store):

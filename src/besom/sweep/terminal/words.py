@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from besom.sweep.value import short
+from besom.sweep.value import as_pairs as pairs
+from besom.sweep.value import brief, short
+
+__all__ = ["brief", "fitting", "number", "pairs", "span", "sparkline"]
 
 LEVELS = "▁▂▃▄▅▆▇█"
-
-
-def pairs(point: Mapping[str, Any]) -> str:
-    """`model.activation=gelu optimizer.lr=0.0031`, on one line whatever the values are."""
-    return " ".join(" ".join(f"{key}={short(value)}" for key, value in point.items()).split())
-
-
-def brief(point: Mapping[str, Any]) -> dict[str, Any]:
-    """By the last word of each key, where that tells them apart.
-
-    >>> brief({"optimizer.lr": 0.1, "model.width": 8, "head.width": 9})
-    {'lr': 0.1, 'model.width': 8, 'head.width': 9}
-    """
-    last = Counter(key.rpartition(".")[2] for key in point)
-    return {(end if last[end := key.rpartition(".")[2]] == 1 else key): value for key, value in point.items()}
 
 
 def values(point: Mapping[str, Any]) -> str:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import fcntl
+import logging
 import multiprocessing
-import tempfile
+import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -9,8 +13,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from filelock import FileLock, Timeout
 
+from besom import locks
+from besom.errors import InputError
 from besom.locks import sqlite_file, sqlite_lock
 
 
@@ -41,16 +46,7 @@ def test_any_other_url_names_no_file(url):
 
 
 @pytest.fixture
-def temporary_folder(tmp_path, monkeypatch):
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))  # for the processes that a test starts
-    return folder
-
-
-@pytest.fixture
-def url(tmp_path, temporary_folder):
+def url(tmp_path):
     (tmp_path / "mine").mkdir()
     return f"sqlite:///{tmp_path}/mine/runs.db"
 
@@ -80,14 +76,14 @@ def _held_by_another_process(url: str) -> Iterator[tuple[BaseProcess, Connection
 
 def _free(url: str) -> bool:
     """True when this process can take the lock at once."""
-    lock = sqlite_lock(url)
-    assert isinstance(lock, FileLock)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    lock.release()
-    return True
+    path = sqlite_file(url)
+    assert path
+    with path.resolve().with_name(f"{path.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def test_what_one_process_holds_another_cannot_take(url):
@@ -123,19 +119,65 @@ def test_two_files_do_not_share_a_lock(url, tmp_path):
         assert _free(f"sqlite:///{tmp_path}/mine/others.db")
 
 
-def test_the_users_folder_is_not_littered(url, tmp_path, temporary_folder):
+def test_a_job_with_a_temporary_folder_of_its_own_shares_the_lock(url, tmp_path, monkeypatch):
+    """Slurm gives each job one, systemd each service (PrivateTmp), Docker each container."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    with _held_by_another_process(url):
+        assert not _free(url)
+
+
+def test_the_lock_is_its_owners_alone(url, tmp_path):
+    umask = os.umask(0)
+    try:
+        with sqlite_lock(url):
+            (file,) = (tmp_path / "mine").iterdir()
+    finally:
+        os.umask(umask)
+
+    assert file.name == "runs.db.lock"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_shares_a_database_with_a_group_shares_its_lock(url, tmp_path):
+    database = tmp_path / "mine" / "runs.db"
+    database.touch()
+    database.chmod(0o660)
     with sqlite_lock(url):
-        assert len(list(temporary_folder.iterdir())) == 1
-        assert list((tmp_path / "mine").iterdir()) == []
+        pass
+
+    assert database.with_name("runs.db.lock").stat().st_mode & 0o777 == 0o660
 
 
-def test_another_users_process_may_take_the_lock_after_ours(url, temporary_folder):
+def test_a_lock_that_is_a_link_to_elsewhere_is_refused(url, tmp_path):
+    (tmp_path / "mine" / "runs.db.lock").symlink_to(tmp_path / "another users file")
+
+    with pytest.raises(InputError, match=r"runs\.db\.lock cannot be opened"), sqlite_lock(url):
+        pass
+    assert not (tmp_path / "another users file").exists()
+
+
+def test_who_waits_for_long_is_told_for_whom(url, monkeypatch, caplog):
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.01)
+
+    with _held_by_another_process(url) as (process, pipe), caplog.at_level(logging.WARNING):
+        waiting = threading.Thread(target=_take_once, args=(url,))
+        waiting.start()
+        while not caplog.records:
+            time.sleep(0.01)
+        pipe.send("release")
+        waiting.join()
+
+    (said,) = caplog.messages
+    assert f"runs.db, which is held by process {process.pid} (" in said
+
+
+def _take_once(url: str) -> None:
     with sqlite_lock(url):
-        (file,) = temporary_folder.iterdir()
-
-        assert file.stat().st_mode & 0o777 == 0o666
+        pass
 
 
-def test_a_database_server_needs_no_lock(temporary_folder):
+def test_a_database_server_needs_no_lock(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with sqlite_lock("postgresql://me@host/runs"):
-        assert list(temporary_folder.iterdir()) == []
+        assert list(tmp_path.iterdir()) == []

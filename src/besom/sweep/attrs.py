@@ -16,6 +16,7 @@ QUESTION = "besom.question"  # what it is to find out, in words
 PROGRAM = "besom.program"  # the app, as a user would start it
 SLOTS = "besom.slots"  # how many trials at a time
 SUPERVISOR = "besom.supervisor"
+LEASE_S = "besom.lease_s"  # seconds without a beat after which a holder is taken for dead; None: for ever
 OPENED = "besom.opened"  # by its supervisor, for trials to begin
 STOP = "besom.stop"
 SETTLED = "besom.settled"  # by its app before its first trial, for all of them: overrides, and why

@@ -78,7 +78,7 @@ def _glances(storage: RDBStorage) -> Iterator[Glance]:
     finished = _finished(storage)
     for study in _begun(storage):
         supervisor = Lease.from_attr(study.user_attrs.get(SUPERVISOR))
-        is_swept = supervisor is not None and not supervisor.holder_is_dead()
+        is_swept = supervisor is not None and supervisor.seems_alive()
         asked = study.user_attrs.get(N_TRIALS) or 0
         yield Glance(study.study_name, finished.get(study._study_id, 0), asked, is_swept)
 

@@ -7,6 +7,8 @@ no process left, each trial one run in MLflow, with its end and every value in i
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -14,13 +16,13 @@ import psutil
 from optuna.trial import TrialState
 
 from besom.errors import InputError
-from besom.sweep.attrs import EXPERIMENT, N_TRIALS, PARENT_RUN, TRACKING
+from besom.sweep.attrs import EXPERIMENT, LEASE_S, N_TRIALS, PARENT_RUN, TRACKING
 from besom.sweep.catalogue import studies
-from besom.sweep.lease import Watch, held_by
+from besom.sweep.lease import Lease, Watch, held_by
 from besom.sweep.page import Page
 from besom.sweep.queue import Queue
 from besom.sweep.record import Fault, faults
-from besom.sweep.study import SWEPT, Study
+from besom.sweep.study import LOOK_S, SWEPT, Study
 from besom.tracking import Store
 from besom.tracking.recorder import Status
 
@@ -85,16 +87,36 @@ def _findings(study: Study, tracking_uri: str | None) -> Iterator[Fault]:
 
 
 def _refuse_while_somebody_works(study: Study) -> None:
-    """Of a holder on another machine nothing can be known from here."""
-    holders = {"the sweep": study.supervisor()} | {
+    """Of a holder on another machine or in another container only its beat tells whether it lives: in a lease's time.
+
+    Raises InputError: one does, or may; says which.
+    """
+    watch, said = Watch(study.recall(LEASE_S) or math.inf), False
+    first = _holders(study)
+    while holders := {what: lease for what, lease in _holders(study).items() if not watch.stopped(what, lease)}:
+        for what, lease in holders.items():
+            if lease.is_here() or lease != first.get(what) or not study.recall(LEASE_S):
+                raise InputError(
+                    f"study {study.name!r}: {what} is in the hands of process {lease.pid} on {lease.host}: ask again "
+                    "when it has ended; if that machine is gone, the sweep's own command gives back what it held"
+                )
+        if not said:
+            what, lease = next(iter(holders.items()))
+            print(
+                f"{study.name}: {what} was in the hands of process {lease.pid} on {lease.host}, of which nothing can "
+                f"be seen from here: waiting {study.recall(LEASE_S):g} s for a sign of it",
+                flush=True,
+            )
+            said = True
+        time.sleep(LOOK_S)
+
+
+def _holders(study: Study) -> dict[str, Lease]:
+    """Whoever has signed for the sweep and for its running trials, and may be alive."""
+    signed = {"the sweep": study.supervisor()} | {
         f"trial {trial.number}": held_by(trial) for trial in study.trials((TrialState.RUNNING,))
     }
-    for what, lease in holders.items():
-        if lease and not lease.holder_is_dead():
-            raise InputError(
-                f"study {study.name!r}: {what} is in the hands of process {lease.pid} on {lease.host}: ask again when "
-                "it has ended; if that machine is gone, the sweep's own command gives back what it held"
-            )
+    return {what: lease for what, lease in signed.items() if lease and not lease.is_dead()}
 
 
 def _of_the_study(study: Study) -> Iterator[Fault]:

@@ -60,8 +60,8 @@ class Findings:
 
     @property
     def is_swept(self) -> bool:
-        """As far as it can be known here: of a supervisor that died on another machine this says yes."""
-        return self.supervisor is not None and not self.supervisor.holder_is_dead()
+        """As far as it can be known here, at one look."""
+        return self.supervisor is not None and self.supervisor.seems_alive()
 
     def ranked(self) -> list[FrozenTrial]:
         """The complete trials, the best first; with several objectives the Pareto front, then the others by number."""

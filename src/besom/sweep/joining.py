@@ -106,7 +106,7 @@ def _swept(url: str, name: str) -> Study:
         raise InputError(f"no study {name!r} in {masked(url)}{near(name, there)}")
     study = Study(url, name)
     supervisor = study.supervisor()
-    if supervisor is None or supervisor.holder_is_dead() or not study.recall(COMMAND):
+    if supervisor is None or supervisor.is_dead() or not study.recall(COMMAND):
         raise InputError(f"study {name!r} is not being swept: start the sweep first, then its workers")
     return study
 

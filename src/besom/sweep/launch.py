@@ -47,7 +47,7 @@ class Launched:
         except Exception:
             traceback.print_exc()  # Hydra carries it to the launcher, without a word here
             raise
-        if self.by.holder_is_dead():
+        if self.by.is_dead():
             os._exit(0)  # nobody waits for the result, and joblib's process would stay 5 minutes for another task
         return result
 

@@ -1,23 +1,25 @@
 """Who holds what, and whether they are still there.
 
 A holder renews its lease with a beat. Whoever looks for the dead compares beats by its own clock: a beat that does not
-change for a whole lease has stopped. No two machines' clocks are compared; on one machine a dead process is seen at
-once.
+change for a whole lease has stopped. No two machines' clocks are compared; on one machine, in one PID namespace, a dead
+process is seen at once.
 """
 
 from __future__ import annotations
 
-import os
-import socket
+import hashlib
+import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 from uuid import uuid4
 
-import psutil
 from optuna.trial import FrozenTrial
 
+from besom.processes import ProcessIdentity
 from besom.sweep.attrs import BEAT, LEASE
+
+SILENT_S = 600.0  # a holder elsewhere that has not renewed its lease for so long is shown as gone
 
 
 class LeaseLost(Exception):  # noqa: N818 - what happened, to whom it happens
@@ -25,47 +27,60 @@ class LeaseLost(Exception):  # noqa: N818 - what happened, to whom it happens
 
 
 @dataclass(frozen=True)
-class Lease:
+class Lease(ProcessIdentity):
     """`token` fences: what is written under another token is refused."""
 
-    host: str
-    pid: int
-    started: float  # of the process, in seconds since 1970: a pid is used again
     token: str = field(default_factory=lambda: uuid4().hex)
     beat: int = 0
     slot: str = ""  # of a trial's holder
-
-    @classmethod
-    def mine(cls, slot: str = "") -> Self:
-        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time(), slot=slot)
+    # by the holder's clock, in seconds since 1970, for people: when it began, and when it was last renewed
+    since: float = field(default_factory=time.time)
+    renewed_at: float = field(default_factory=time.time)
 
     def renewed(self) -> Lease:
-        return replace(self, beat=self.beat + 1)
+        return replace(self, beat=self.beat + 1, renewed_at=time.time())
 
-    def is_here(self) -> bool:
-        """Whether the holder is a process of this machine, dead or alive."""
-        return self.host == socket.gethostname()
-
-    def holder_is_dead(self) -> bool:
-        """True only where it can be known: on this machine."""
-        if not self.is_here():
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            return process.create_time() != self.started or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
+    def seems_alive(self) -> bool:
+        """For people, at one look: of a holder elsewhere it rests on two machines' clocks."""
+        return not self.is_dead() and (self.is_here() or time.time() - self.renewed_at < SILENT_S)
 
     def as_attr(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_attr(cls, attr: Any, beat: Any = None) -> Self | None:
-        """`beat`, where it is kept apart: `[token, number]`, of this holder or of an earlier one."""
+        """`beat`, where it is kept apart: `[token, number]`, of this holder or of an earlier one.
+
+        A lease of another shape, as another release of besom may have written it, is one of a holder about whom nothing
+        can be known from here: it is over when it stays as it is for a whole lease.
+        """
         if not attr:
             return None
-        lease = cls(**attr)
-        return replace(lease, beat=beat[1]) if beat and beat[0] == lease.token else lease
+        lease = cls(**attr) if _has_the_shape(attr) else cls._unreadable(attr)
+        match beat:
+            case [lease.token, int(number)]:
+                return replace(lease, beat=number)
+        return lease
+
+    @classmethod
+    def _unreadable(cls, attr: Any) -> Self:
+        content = json.dumps(attr, sort_keys=True, default=str)
+        token = hashlib.sha256(content.encode()).hexdigest()
+        return cls(host="an unknown machine", machine="", pid=0, started=0, token=token, since=0.0, renewed_at=0.0)
+
+
+_SHAPE = {
+    **{"host": str, "machine": str, "pid": int, "started": int},
+    **{"token": str, "beat": int, "slot": str, "since": float, "renewed_at": float},
+}
+
+
+def _has_the_shape(attr: Any) -> bool:
+    return (
+        isinstance(attr, dict)
+        and attr.keys() == _SHAPE.keys()
+        and all(type(attr[key]) is kind for key, kind in _SHAPE.items())
+    )
 
 
 def held_by(trial: FrozenTrial) -> Lease | None:
@@ -92,7 +107,7 @@ class Watch:
 
     def stopped(self, who: Any, lease: Lease | None) -> bool:
         """`lease` None: its holder died between taking and signing; it is given one lease's time too."""
-        if lease is not None and lease.holder_is_dead():
+        if lease is not None and lease.is_dead():
             return True
         beat = (lease.token, lease.beat) if lease else ("", 0)
         now = time.monotonic()

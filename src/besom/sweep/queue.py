@@ -64,7 +64,7 @@ class Queue:
             if counts.finished + counts.running >= n_trials:  # a budget made smaller leaves some waiting
                 return None
             trial_id = self._next_id()
-            lease = Lease.mine(slot)
+            lease = Lease.mine(slot=slot)
             self._storage.set_trial_user_attr(trial_id, LEASE, lease.as_attr())
         try:
             number = self._storage.get_trial(trial_id).number

@@ -95,7 +95,7 @@ def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, r
 def _is_being_recorded(trial: FrozenTrial, thorough: bool) -> bool:
     """Its worker, one that joined the sweep, may still be at it; of one on another machine nobody can know."""
     holder = held_by(trial)
-    return holder is not None and not holder.holder_is_dead() and (holder.is_here() or not thorough)
+    return holder is not None and not holder.is_dead() and (holder.is_here() or not thorough)
 
 
 def _log_of(study: Study, trial: FrozenTrial) -> Path:

@@ -23,7 +23,7 @@ def stop(url: str, name: str) -> bool:
     """
     study = chosen(url, name)
     lease = study.supervisor()
-    if lease is None or lease.holder_is_dead():
+    if lease is None or lease.is_dead():
         raise InputError(f"study {name!r} is not being swept: there is nothing to stop; besom status {name} says more")
     study.request_stop(Stop("asked", f"besom stop, from {socket.gethostname()}"))
     print(
@@ -48,7 +48,7 @@ def _ends(study: Study, lease: Lease) -> bool:
 def _is_here_still(study: Study, lease: Lease) -> bool:
     """The very one that was asked; another one may have begun meanwhile."""
     now = study.supervisor()
-    return now is not None and now.token == lease.token and not now.holder_is_dead()
+    return now is not None and now.token == lease.token and not now.is_dead()
 
 
 def _left(study: Study) -> str:

@@ -18,7 +18,19 @@ from optuna.trial import FrozenTrial
 
 from besom.errors import InputError, RunError
 from besom.secrecy import public_override
-from besom.sweep.attrs import DEADLINE, EXPERIMENT, FIXED, N_TRIALS, PROGRAM, QUESTION, REASON, SETTLED, SLOTS, TRACKING
+from besom.sweep.attrs import (
+    DEADLINE,
+    EXPERIMENT,
+    FIXED,
+    LEASE_S,
+    N_TRIALS,
+    PROGRAM,
+    QUESTION,
+    REASON,
+    SETTLED,
+    SLOTS,
+    TRACKING,
+)
 from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
@@ -82,6 +94,7 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     study.remember(PROGRAM, plan.program)
     study.remember(QUESTION, plan.question)
     study.remember(SLOTS, len(plan.slots))
+    study.remember(LEASE_S, None if plan.lease_s == math.inf else plan.lease_s)
     study.remember(DEADLINE, None if plan.deadline == math.inf else plan.deadline)
     Command.mine().remember(study)
     study.remember(TRACKING, plan.tracking_uri)

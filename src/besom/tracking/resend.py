@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from besom.errors import InputError
+from besom.processes import ProcessIdentity
 from besom.secrecy import hide
 from besom.tracking.log import read
 from besom.tracking.recorder import Recorder
@@ -19,12 +18,12 @@ KILLED: dict[str, Any] = {"status": "FAILED", "reason": "its process was killed"
 
 def own(**where: Any) -> dict[str, Any]:
     """For `RunLog.begin`: where the run is recorded, and whose it is while it goes on."""
-    return {**where, "host": socket.gethostname(), "pid": psutil.Process().pid, "of": psutil.Process().create_time()}
+    return {**where, "process": asdict(ProcessIdentity.mine())}
 
 
 def recorder_of(log: Path, begin: dict[str, Any], store: Store, *, is_new: bool) -> Recorder:
     """`begin` as the log has it."""
-    known_by = {"besom.folder": str(log.parent), "host": begin["host"]}
+    known_by = {"besom.folder": str(log.parent), "host": begin["process"]["host"]}
     return Recorder(store, log, name=begin["name"], tags=begin["tags"], known_by=known_by, is_new=is_new)
 
 
@@ -40,7 +39,9 @@ def resend(folder: Path, uri: str | None) -> str:
     if begin is None:
         raise InputError(f"{folder}: no run of `besom train` was begun there; or name a study: besom doctor STUDY")
     if _goes_on(begin):
-        raise InputError(f"{folder}: its run goes on, in process {begin['pid']}: ask again when it has ended")
+        raise InputError(
+            f"{folder}: its run goes on, in process {begin['process']['pid']}: ask again when it has ended"
+        )
     store = Store(hide(uri or begin["uri"]), begin["experiment"])
     recorder = recorder_of(log, begin, store, is_new=False)
     end = next((entry["values"] for entry in entries if entry["kind"] == "end"), KILLED)
@@ -51,9 +52,5 @@ def resend(folder: Path, uri: str | None) -> str:
 
 def _goes_on(begin: dict[str, Any]) -> bool:
     """Of another machine's process nothing can be known from here."""
-    if begin["host"] != socket.gethostname():
-        return False
-    try:
-        return bool(psutil.Process(begin["pid"]).create_time() == begin["of"])
-    except psutil.NoSuchProcess:
-        return False
+    process = ProcessIdentity(**begin["process"])
+    return process.is_here() and not process.is_dead()

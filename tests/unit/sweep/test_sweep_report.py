@@ -230,7 +230,7 @@ def test_nothing_that_users_have_named_is_markup() -> None:
 
 
 def _lease(slot: str) -> dict[str, object]:
-    return Lease("host", 1, 1.0, slot=slot).as_attr()
+    return Lease("host", "", 1, 1, slot=slot).as_attr()
 
 
 MIXED = {

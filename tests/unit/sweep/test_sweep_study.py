@@ -395,7 +395,7 @@ def test_a_dead_process_of_this_machine_is_seen_at_once(study, url):
 
 
 def test_a_live_process_of_this_machine_is_not_taken_for_dead():
-    assert not Lease.mine().holder_is_dead()
+    assert not Lease.mine().is_dead()
 
 
 class _Clock:
@@ -413,7 +413,7 @@ class _Clock:
 
 
 def _elsewhere() -> Lease:
-    return Lease("another machine", pid=1, started=0.0)
+    return Lease("another machine", machine="", pid=1, started=0)
 
 
 def test_a_holder_elsewhere_that_is_silent_for_a_lease_is_taken_for_dead(monkeypatch):
@@ -565,3 +565,29 @@ def test_a_refused_storage_does_not_show_its_password(tmp_path):
         Study.create("nosuchdb://me:secret@host/optuna", "digits", after("maximize"), tmp_path, SPACE)
 
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "attr",
+    [
+        {"host": "box", "pid": 4711, "started": 1764240000.5, "token": "abc", "beat": 7, "slot": "0"},  # an older besom
+        {**Lease.mine().as_attr(), "colour": "green"},
+        {**Lease.mine().as_attr(), "pid": "4711"},
+        ["box", 4711],
+        "box:4711",
+        42,
+    ],
+)
+def test_a_lease_of_another_shape_ends_when_it_does_not_change(attr, monkeypatch):
+    clock, watch, lease = _Clock(monkeypatch), Watch(lease_s=30), Lease.from_attr(attr)
+    assert lease is not None
+
+    assert not lease.is_here()
+    assert clock.looks(watch, lease, 0, 7, 7, 7, 7, 7) == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("beat", [["", 1], [1], "3", {"token": 3}, 3, ["abc", "x"]])
+def test_a_beat_of_another_shape_is_no_beat(beat):
+    lease = Lease.mine()
+
+    assert Lease.from_attr(lease.as_attr(), beat) == lease

@@ -179,7 +179,7 @@ def test_without_a_name_the_study_last_begun_is_shown_below_a_line_for_each_othe
 
 def test_a_study_whose_supervisor_died_says_how_to_go_on(study, tmp_path, capsys):
     plan(study, n_trials=4, slots=1)
-    gone = replace(Lease.mine(), started=0.0)  # another process had this number
+    gone = replace(Lease.mine(), started=0)  # another process had this number
     study.remember(SUPERVISOR, gone.as_attr())
     words = ("--multirun", "sweeps=cells", "hydra/sweeper=besom", "optimizer=sgd")
     Command(("-m", "besom.train"), words, str(tmp_path), str(tmp_path / "mine")).remember(study)

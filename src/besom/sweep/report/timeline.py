@@ -74,7 +74,7 @@ def _spans(findings: Findings) -> list[Span]:
 
 def _now(findings: Findings) -> datetime:
     """For trials without an end; of a sweep that has died the last moment in which something happened."""
-    if findings.supervisor and not findings.supervisor.holder_is_dead():
+    if findings.supervisor and findings.supervisor.seems_alive():
         return datetime.now()
     moments = [
         moment for trial in findings.trials for moment in (trial.datetime_start, trial.datetime_complete) if moment

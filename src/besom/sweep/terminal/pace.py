@@ -20,7 +20,7 @@ RECENT = 50  # trials that tell what one takes: a sampler may come to prefer lar
 def running(findings: Findings) -> list[FrozenTrial]:
     """Without those whose worker is known to be dead."""
     claimed = ((trial, held_by(trial)) for trial in findings.trials if trial.state == TrialState.RUNNING)
-    return [trial for trial, lease in claimed if lease is None or not lease.holder_is_dead()]
+    return [trial for trial, lease in claimed if lease is None or not lease.is_dead()]
 
 
 def left(findings: Findings) -> int:
@@ -66,7 +66,7 @@ def idle_share(findings: Findings, now: datetime) -> float | None:
 
 
 def _of_this_session(findings: Findings) -> Iterator[FrozenTrial]:
-    began = findings.supervisor.started if findings.supervisor else float("inf")
+    began = findings.supervisor.since if findings.supervisor else float("inf")
     for trial in findings.trials:
         if trial.datetime_start and trial.datetime_start.timestamp() >= began:
             yield trial

@@ -67,7 +67,7 @@ def _standing(study: Study, findings: Findings) -> str:
     """`study digits: interrupted, 8 of 20 trials to go; go on with: besom sweep digits`"""
     lease, todo = findings.supervisor, left(findings)
     if lease and findings.is_swept:
-        since = f", for {span(time.time() - lease.started)}" if lease.is_here() else ""
+        since = f", for {span(time.time() - lease.since)}" if lease.is_here() else ""
         how = f"being swept by process {lease.pid} on {lease.host}{since}"
     elif not todo:
         how = f"finished, {findings.counts.finished} of {findings.n_trials} trials"

@@ -8,12 +8,21 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import hydra.utils
+import hydra.version
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 
 _execution_whitelist = getattr(hydra.utils, "execution_whitelist", None)  # since 1.4
 
 # for hydra.main and its like: 1.3 warns where it is missing, 1.4 where it is given
 VERSION_BASE: dict[str, Any] = {} if _execution_whitelist else {"version_base": "1.3"}
+
+
+def changes_directory(config: DictConfig) -> bool:
+    """Whether a job's working directory is its own folder; where the app does not say, its `version_base` decides."""
+    asked = config.hydra.job.chdir
+    at_least = getattr(hydra.version, "base_at_least", None)  # 1.4 knows no older behaviour
+    return bool(asked if asked is not None else at_least and not at_least("1.2"))
 
 
 def expect_any_target() -> None:

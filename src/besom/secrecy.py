@@ -143,7 +143,9 @@ def without_passwords(config: DictConfig) -> DictConfig:
             for key in ("storage", "tracking_uri", "uri"):
                 if key in section and not OmegaConf.is_interpolation(section, key) and section[key]:
                     section[key] = masked(str(section[key]))
-        copy.hydra.overrides.hydra = [masked(override) for override in copy.hydra.overrides.hydra]
+        # not resolved: a trial's `${...}` is its own
+        given: Any = OmegaConf.to_container(copy.hydra.overrides.hydra, resolve=False)
+        copy.hydra.overrides.hydra = list(map(masked, given))
     return copy
 
 

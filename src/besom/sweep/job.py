@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
-from hydra.core.utils import run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from besom.errors import InputError
+from besom.hydra_versions import changes_directory
 from besom.kept import keep, take_over
 from besom.sweep.program import Program
 
@@ -50,7 +55,9 @@ class App:
         config = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(number), number
-            config.hydra.job.chdir = False
+            config.hydra.job.chdir = changes_directory(config)
+            # the sweep's: a launcher may have started this worker elsewhere
+            config.hydra.runtime.cwd = self.config.hydra.runtime.cwd
             config.hydra.run.dir = str(folder)  # where Lightning's DDP sends the other ranks
             config.hydra.sweep.dir, config.hydra.sweep.subdir = str(folder.parent), folder.name
         return config
@@ -89,14 +96,17 @@ class Job:
         Singleton.set_state(self.singletons)
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir) / self.config.hydra.sweep.subdir
-        keep(self.config, folder, take_over(self.config))
+        subdir = take_over(self.config)
+        keep(self.config, folder, subdir)
         result = run_job(
             task_function=self.task,
             config=self.config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
-            hydra_context=self.context,
+            hydra_context=HydraContext(self.context.config_loader, _JobCallbacks(self.context.callbacks, subdir)),
         )
+        if result.status == JobStatus.FAILED:  # Hydra's `return_value` would print the overrides, secrets too
+            raise result._return_value
         return result.return_value
 
     def posing(self) -> AbstractContextManager[None]:
@@ -107,14 +117,76 @@ class Job:
         """Of a single run that is this job once more: in the same folder, whose saved config it leaves alone."""
         hydra = self.config.hydra
         return [
-            *(line for line in hydra.overrides.hydra if not line.startswith("hydra.mode=")),
-            *hydra.overrides.task,
+            *(line for line in _lines(hydra.overrides.hydra) if not line.startswith("hydra.mode=")),
+            *_lines(hydra.overrides.task),
             f"hydra.run.dir={QuotedString(hydra.run.dir, Quote.single).with_quotes()}",
             "hydra.output_subdir=null",
             f"hydra.job.chdir={hydra.job.chdir}",
             f"hydra.job.num={hydra.job.num}",
             f"hydra.job.id={hydra.job.id}",
         ]
+
+
+def _lines(overrides: ListConfig) -> list[str]:
+    """As they were given: `${...}` in them is the job's to resolve."""
+    lines: Any = OmegaConf.to_container(overrides, resolve=False)
+    return list(lines)
+
+
+class _JobCallbacks(Callbacks):
+    """The app's callbacks, told of a job as Hydra tells them: with the name of the folder that keeps its config."""
+
+    def __init__(self, callbacks: Callbacks, output_subdir: str | None) -> None:
+        super().__init__()
+        self.callbacks = callbacks.callbacks
+        self._output_subdir = output_subdir
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._restore(config)
+        super().on_job_start(config, **kwargs)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if job_return.hydra_cfg is not None:
+            self._restore(job_return.hydra_cfg)
+        super().on_job_end(config, job_return, **kwargs)
+
+    def _restore(self, config: DictConfig) -> None:
+        """Besom's own copy is saved by now; Hydra was told to save none."""
+        mine: Any = HydraConfig.instance().cfg
+        for one in (config, mine):
+            if one is not None:
+                with read_write(one.hydra), open_dict(one.hydra):
+                    one.hydra.output_subdir = self._output_subdir
+
+
+def without_callbacks(context: HydraContext) -> HydraContext:
+    """For jobs of besom's own, which are no jobs of the app's."""
+    return HydraContext(context.config_loader, Callbacks())
+
+
+def for_workers(context: HydraContext) -> HydraContext:
+    """For the jobs that are workers."""
+    return HydraContext(_WorkersLoader(context.config_loader), Callbacks())
+
+
+class _WorkersLoader(ConfigLoaderImpl):
+    """Composes a worker's config. What the app says of its jobs is meant for trials, which alone have their values."""
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        vars(self).update(vars(loader))
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        config = super().load_sweep_config(master_config, sweep_overrides)
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.sweep.dir = master_config.hydra.sweep.dir
+            job = config.hydra.job
+            job.chdir = False
+            if OmegaConf.is_interpolation(job, "name"):
+                job.name = "worker"
+            for name in list(job.env_set):
+                if OmegaConf.is_interpolation(job.env_set, name):
+                    del job.env_set[name]
+        return config
 
 
 def python_path() -> str:

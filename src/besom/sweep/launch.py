@@ -23,7 +23,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from besom.secrecy import public_override
 from besom.sweep.attempt import write_output_to
-from besom.sweep.job import App, python_path
+from besom.sweep.job import App, for_workers, python_path
 from besom.sweep.lease import Lease
 from hydra_plugins.besom_launcher.local import LocalLauncher
 
@@ -61,15 +61,14 @@ def make_launcher(app: App, worker: TaskFunction, folder: Path, workers: int) ->
     config = app.config.copy()
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(folder)
-        config.hydra.job.chdir = False
         _make_room(config.hydra.launcher, workers)
-    task = Launched(worker)
+    task, context = Launched(worker), for_workers(app.context)
     if config.hydra.launcher._target_.endswith(".BasicLauncher"):  # Hydra's default runs one job after the other
         # not by way of the config: Hydra 1.4 refuses a job whose launcher is not the sweep's
         local = LocalLauncher()
-        local.setup(hydra_context=app.context, task_function=task, config=config)
+        local.setup(hydra_context=context, task_function=task, config=config)
         return local
-    return Plugins.instance().instantiate_launcher(app.context, task, config)
+    return Plugins.instance().instantiate_launcher(context, task, config)
 
 
 def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int, where: str = "workers") -> None:

@@ -27,7 +27,7 @@ GRACE_S = 10.0  # from the first process's end to that of the others
 def run(job: Job) -> Outcome:
     """In the trial's process: run it to its end, and to that of the processes it has started as its ranks."""
     with _posing(job):
-        outcome: Outcome = replace(job, task=lambda config: as_outcome(job.task, config)).run()
+        outcome = as_outcome(lambda _: job.run(), job.config)
         if outcome.state in ("complete", "pruned"):
             _wait_for_others()
         elif outcome.kind == "exception" and (killed := _killed_child()):

@@ -20,7 +20,7 @@ from besom.sweep.attempt import Attempt
 from besom.sweep.attrs import SETTLED, SETTLER
 from besom.sweep.hold import BEATS
 from besom.sweep.in_place import InPlace
-from besom.sweep.job import App
+from besom.sweep.job import App, without_callbacks
 from besom.sweep.lease import Lease, Watch
 from besom.sweep.outcome import Terms
 from besom.sweep.plan import Plan
@@ -76,7 +76,7 @@ def ask(plan: Plan, app: App, overrides: list[str], must_end: Callable[[], bool]
     """
     function = asked_of(app)
     assert function
-    asked = replace(app, task=Question(function))
+    asked = replace(app, task=Question(function), context=without_callbacks(app.context))
     terms = Terms(lambda value, step: False, must_end, LEASH_S, plan.trial_timeout_s)
     with TemporaryDirectory(prefix="besom-") as parent:
         folder = Path(parent) / "0"

@@ -53,6 +53,14 @@ class Browser:
         )
         return len(found)
 
+    def set_size(self, width: int, height: int) -> None:
+        """Of the page; a window cannot be as narrow as a telephone."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def wait_until(self, script: str) -> None:
+        WebDriverWait(self.driver, PATIENCE_S, 0.2).until(lambda driver: driver.execute_script(script), script)
+
     def texts(self, css: str) -> list[str]:
         """Of what can be seen, from top to bottom."""
         found = [element for element in self.driver.find_elements(By.CSS_SELECTOR, css) if element.is_displayed()]

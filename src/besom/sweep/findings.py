@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,8 @@ from besom.sweep.lease import Lease, held_by
 from besom.sweep.objective import Objective, described
 from besom.sweep.study import Counts, Stop, Study
 from besom.tracking.log import run_of
+
+NAMED = 12  # trials, where many are alike
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,21 @@ class Findings:
         sign = -1 if self.objectives[0].direction == "maximize" else 1
         return sorted(complete, key=lambda trial: sign * trial.values[0])
 
+    @property
+    def best_groups(self) -> list[list[FrozenTrial]]:
+        """The best trials, those of equal values together: of one objective all that share the best value."""
+        if len(self.objectives) > 1:
+            alike: dict[tuple[float, ...], list[FrozenTrial]] = {}
+            for trial in self.best:
+                alike.setdefault(tuple(trial.values), []).append(trial)
+            return list(alike.values())
+        shared = (trial for trial in self.ranked() for best in self.best if trial.values == best.values)
+        return [group] if (group := list(shared)) else []
+
+    def rank(self, trial: FrozenTrial) -> int:
+        """Its place among the complete trials of one objective; equal values share a place."""
+        return 1 + next(place for place, other in enumerate(self.ranked()) if other.values == trial.values)
+
     def said(self, trial: FrozenTrial) -> str:
         """Its objective: `val/acc 0.9861`."""
         return described(trial.values, self.objectives)
@@ -91,6 +109,17 @@ def run_id(folder: Path, trial: FrozenTrial) -> str | None:
     A trial that ended before MLflow had made its run does not know it; its log does.
     """
     return trial.user_attrs.get(RUN) or run_of(folder / str(trial.number) / "run.jsonl")
+
+
+def tie(group: Sequence[FrozenTrial], value: str) -> str:
+    """`3 trials share 0.9917: 4, 7, 12`, of trials with equal values; nothing of one alone."""
+    return f"{len(group)} trials share {value}: {listed([trial.number for trial in group])}" if len(group) > 1 else ""
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """`0, 3, 7`, or the first of them `and 40 more`."""
+    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+    return ", ".join(map(str, numbers[:NAMED])) + more
 
 
 def point(trial: FrozenTrial) -> dict[str, Any]:

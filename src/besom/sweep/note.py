@@ -8,7 +8,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.secrecy import masked
-from besom.sweep.findings import Findings, point, seconds
+from besom.sweep.findings import Findings, point, seconds, tie
 from besom.sweep.space import short
 from besom.tracking.saved_view import link
 from besom.tracking.store import TRAINING
@@ -34,9 +34,11 @@ def note(findings: Findings, experiment: str, run: str) -> str:
 def _best(findings: Findings, runs: str) -> Iterator[str]:
     if len(findings.objectives) > 1 and findings.best:
         yield f"**Pareto front: {len(findings.best)} trials that no other beats in all objectives**"
-    for trial in findings.best[: 1 if len(findings.objectives) == 1 else 3]:
+    for group in findings.best_groups[:3]:
+        trial = group[0]
         named = _link(findings, trial, runs, "trial ")
-        yield f"**Best: {named}, {findings.said(trial)}**\n\n```\n{findings.command(trial)}\n```"
+        shared = f" ({_cell(tie(group, findings.said(trial)))})" if len(group) > 1 else ""
+        yield f"**Best: {named}, {findings.said(trial)}**{shared}\n\n```\n{findings.command(trial)}\n```"
     if not findings.best:
         yield "No trial is complete yet."
 
@@ -64,7 +66,8 @@ def _table(findings: Findings, runs: str) -> str:
         return ""
     keys = list(dict.fromkeys(key for trial in top for key in point(trial)))
     rows = [["", "trial", *(objective.name for objective in findings.objectives), *keys, "time"]]
-    for rank, trial in enumerate(top, 1):
+    for place, trial in enumerate(top, 1):
+        rank = findings.rank(trial) if single else place
         values = [f"{value:.4g}" for value in trial.values]
         searched = point(trial)
         cells = [short(searched[key]) if key in searched else "" for key in keys]

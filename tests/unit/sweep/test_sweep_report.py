@@ -8,9 +8,10 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -29,15 +30,22 @@ from besom import cli
 from besom.sweep.attrs import ENDS, LEASE, N_TRIALS, OVERRIDES, PROGRAM, QUESTION
 from besom.sweep.findings import Findings, point, seconds
 from besom.sweep.lease import Lease
+from besom.sweep.note import note
 from besom.sweep.objective import Objective, objectives
 from besom.sweep.params import parse
 from besom.sweep.queue import Queue
 from besom.sweep.report import write
+from besom.sweep.report.chart import Chart
+from besom.sweep.report.contours import contours
 from besom.sweep.report.html import page
+from besom.sweep.report.parallel import parallel
+from besom.sweep.report.slices import slices
 from besom.sweep.report.tables import best_yaml, trials_csv
 from besom.sweep.report.timeline import timeline
+from besom.sweep.report.values import history, pareto
 from besom.sweep.space import as_text
 from besom.sweep.study import Counts, Study
+from besom.sweep.terminal.lines import summary
 
 SPACE = parse(
     {
@@ -288,6 +296,135 @@ def test_the_main_charts_are_pictures_too(digits: Study, tradeoff: Findings, tmp
         made = write(findings, tmp_path)
         assert {path.name for path in made} == {*texts, main, "importances.png", "timeline.png"}
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in made if path.suffix == ".png")
+
+
+# ── trials that did not complete ──────────────────────────────────────────────────────────────────────────────────────
+def _early(state: TrialState, reported: dict[int, float], x: float, **attrs: object) -> FrozenTrial:
+    trial = create_trial(
+        state=state,
+        params={"x": x, "y": x / 2},
+        distributions=dict.fromkeys("xy", FloatDistribution(0, 1)),
+        intermediate_values=reported,
+        user_attrs=attrs,
+    )
+    trial.datetime_start = trial.datetime_complete = datetime(2026, 11, 20, 22, 0)
+    return trial
+
+
+@pytest.fixture
+def mixed() -> Findings:
+    """Six complete trials; two pruned ones, one of them without a value; two failed ones, one of them without."""
+    complete = [_trial([n / 9], {"x": n / 9, "y": (n % 4) / 4}) for n in range(6)]
+    return _of(
+        [
+            *complete,
+            _early(TrialState.PRUNED, {0: 0.1, 3: 0.2, 1: 0.9}, 0.3),
+            _early(TrialState.PRUNED, {}, 0.4),
+            _early(TrialState.FAIL, {0: 0.3}, 0.5, **{"besom.kind": "nan", "besom.reason": "it returned nan"}),
+            _early(TrialState.FAIL, {}, 0.6, **{"besom.kind": "oom", "besom.reason": "no memory"}),
+        ]
+    )
+
+
+def _drawn(chart: Chart, name: str) -> list[Any]:
+    assert chart.figure is not None
+    return [trace for trace in chart.figure.data if (trace.name or "").startswith(name)]
+
+
+def test_the_history_has_pruned_and_failed_trials_at_their_last_value_in_their_own_style(mixed: Findings) -> None:
+    chart = history(mixed)
+    [complete], [pruned], [failed] = (_drawn(chart, word) for word in ("complete (6)", "pruned (2)", "failed (2)"))
+    assert list(pruned.x) == [6, 7]
+    assert pruned.y[0] == 0.2
+    assert list(failed.x) == [8, 9]
+    assert failed.y[0] == 0.3
+    low, _ = chart.figure.layout.yaxis.range
+    assert low <= pruned.y[1] == failed.y[1] < 0  # within the axis, below all values
+    assert len({complete.marker.symbol, pruned.marker.symbol, failed.marker.symbol}) == 3
+    assert "trial 9 failed: oom: no memory, without a value" in failed.customdata
+    assert "at the lower edge" in chart.says
+
+
+def test_a_history_needs_no_complete_trial() -> None:
+    chart = history(_of([_early(TrialState.PRUNED, {0: 0.5}, 0.5)] * 3))
+    assert _drawn(chart, "pruned (3)")
+
+
+@pytest.mark.parametrize("make", [slices, contours])
+def test_each_small_chart_has_pruned_and_failed_trials(mixed: Findings, make: Callable[..., list[Chart]]) -> None:
+    [chart] = make(mixed)
+    assert len(_drawn(chart, "pruned (2)")) == len(_drawn(chart, "failed (2)")) == (2 if make is slices else 1)
+
+
+def test_pruned_and_failed_trials_have_lines_among_the_parallel_coordinates(mixed: Findings) -> None:
+    chart = parallel(mixed)
+    [pruned], [failed] = _drawn(chart, "pruned (2)"), _drawn(chart, "failed (2)")
+    assert (pruned.line.dash, failed.line.dash) == ("dash", "dot")
+
+
+def test_each_axis_of_the_parallel_coordinates_is_named_and_has_room_for_its_name() -> None:
+    names = [f"group_{n}.a_rather_long_name_of_a_parameter" for n in range(10)]
+    chart = parallel(_of([_trial([n / 9], dict.fromkeys(names, n / 9)) for n in range(9)]))
+    assert chart.figure is not None
+    axis = chart.figure.layout.xaxis
+    assert len(axis.ticktext) == len(axis.tickvals) == 11
+    assert axis.ticklabeloverflow == "allow"
+    assert axis.range[1] >= 10.5
+    lines = [line for text in axis.ticktext for line in re.sub("</?b>", "", text).split("<br>")]
+    assert max(map(len, lines)) * 7 <= chart.least_px / 11
+
+
+def test_failures_are_grouped_by_kind_above_the_charts(mixed: Findings) -> None:
+    trials = [
+        _early(TrialState.FAIL, {}, 0.5, **{"besom.kind": kind, "besom.reason": reason})
+        for kind, reason in (
+            *(("exception", f"ValueError: {n}") for n in range(40)),
+            *[("exception", "KeyError: 'x'")] * 2,
+            *[("oom", "no memory")] * 3,
+        )
+    ]
+    text = page(_of([*mixed.trials[:6], *trials]))
+    rows = re.findall(r'<td class="n">(\d+)</td><td class="kind">(.*?)</td><td class="reason">(.*?)</td>', text)
+    assert [(count, kind) for count, kind, _ in rows] == [
+        ("40", "exception ValueError"),
+        ("3", "oom"),
+        ("2", "exception KeyError"),
+    ]
+    assert rows[0][2] == "ValueError: 0 (and 39 other reasons)"
+    assert text.index('class="kind"') < text.index("Optimisation history")
+    assert "other reasons: trials.csv has them all" in text
+
+
+# ── ties ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_trials_that_share_the_best_value_are_named_as_ties() -> None:
+    findings = _of([_trial([value], {"x": n / 9}) for n, value in enumerate((0.5, 0.9917, 0.9917, 0.1, 0.9917))])
+    said = "3 trials share val/acc 0.9917: 1, 2, 4"
+    for text in (page(findings), summary(findings, recorded=False), note(findings, "1", "parent"), best_yaml(findings)):
+        assert said in text
+    assert [findings.rank(trial) for trial in findings.ranked()] == [1, 1, 1, 4, 5]
+    assert "trials share" not in page(_of([_trial([n / 9], {"x": n / 9}) for n in range(9)]))
+
+
+def test_of_more_ties_than_can_be_read_the_first_are_named() -> None:
+    said = "40 trials share val/acc 0.5000: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 28 more"
+    assert said in summary(_of([_trial([0.5])] * 40), recorded=False)
+
+
+def test_equal_points_of_a_front_are_one_and_named() -> None:
+    points = [*[[0.9, 100.0]] * 15, [0.5, 50.0], [0.4, 200.0]]
+    findings = _of([_trial(values, {"x": n / 20}) for n, values in enumerate(points)], TWO)
+    chart = pareto(findings)
+    [front] = _drawn(chart, "Pareto front (16)")
+    assert sorted(zip(front.x, front.text, strict=True)) == [(0.5, ""), (0.9, "×15")]
+    assert any(text.startswith("15 trials: 0, 1, 2") for text in front.customdata)
+    assert "The front has 16 trials at 2 points" in chart.says
+    text = page(findings)
+    assert "16 trials on the Pareto front, at 2 points" in text
+    assert "15 trials share val/acc 0.9" in text
+    lines = summary(findings, recorded=False)
+    assert lines.count("repeat it:") == 2
+    assert "15 trials share val/acc 0.9000 parameters 100.0000: 0, 1, 2" in lines
+    assert "15 trials share" in note(findings, "1", "parent")
 
 
 # ── the timeline ──────────────────────────────────────────────────────────────────────────────────────────────────────

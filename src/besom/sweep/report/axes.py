@@ -10,10 +10,13 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from besom.sweep.report.look import clipped, parameter, plain
+from besom.sweep.report.look import parameter, plain, shortened
 from besom.sweep.space import as_text
 
 INFINITE = 1e100  # and more: no axis has room for it
+# characters of a label along an axis, beside one, and in its margin
+LEVEL, UPRIGHT, MARGIN = 34, 30, 8
+MANY_CHOICES = 6
 STRETCH = 4.0  # a few bad values may not squeeze all others into less than this part of an axis
 
 
@@ -51,17 +54,29 @@ class Axis:
         """As levels."""
         return (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
 
-    @property
-    def labels(self) -> list[str]:
-        return [plain(clipped(as_text(choice))) for choice in self.choices or ()]
+    def labels(self, length: int) -> list[str]:
+        """Of its choices, each of at most so many characters."""
+        return [plain(shortened(as_text(choice), length)) for choice in self.choices or ()]
 
-    def as_plotly(self) -> dict[str, Any]:
+    def as_plotly(self, *, upright: bool = False) -> dict[str, Any]:
+        """For a chart of about 250 pixels: labels that neither run into each other nor into the next chart."""
         low, high = self.ends
         margin = 0.5 if self.choices else (high - low) * 0.05 or 0.5
-        shown = {"title": {"text": plain(parameter(self.name, 44))}, "range": [low - margin, high + margin]}
+        shown = {
+            "title": {"text": plain(shortened(parameter(self.name, 99), UPRIGHT if upright else LEVEL))},
+            "range": [low - margin, high + margin],
+            "tickangle": 0,
+        }
         if self.choices:
-            return {**shown, "tickvals": list(range(len(self.choices))), "ticktext": self.labels}
-        return {**shown, "type": "log", **self._log_ticks()} if self.log else shown
+            return {**shown, **self._choice_ticks(len(self.choices), upright=upright)}
+        return {**shown, "type": "log", **self._log_ticks()} if self.log else {**shown, "nticks": 5}
+
+    def _choice_ticks(self, count: int, *, upright: bool) -> dict[str, Any]:
+        """Many choices stand on end."""
+        fits = max(4, LEVEL // count - 1)
+        many = not upright and count > MANY_CHOICES
+        texts = self.labels(MARGIN if upright or many else fits)
+        return {"tickvals": list(range(count)), "ticktext": texts, "tickangle": 90 if many else 0}
 
     def _log_ticks(self) -> dict[str, Any]:
         """Plotly would write 2, 3, 4 ... between two powers of ten, which run into each other on a narrow chart."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from besom.sweep.findings import Findings
 from besom.sweep.objective import Objective
 from besom.sweep.report.axes import Axis, axes, window
-from besom.sweep.report.chart import Chart, NothingToShow
+from besom.sweep.report.chart import Chart, NothingToShow, cells, small_charts
+from besom.sweep.report.early import early, marks
 from besom.sweep.report.importances import worth_showing
-from besom.sweep.report.look import SCALE, plain
+from besom.sweep.report.look import BAR, SCALE, plain
 from besom.sweep.report.values import completed
 
 MOST = 4  # parameters: each pair of them has a chart
@@ -29,7 +30,7 @@ LINES = {"contours_coloring": "heatmap", "line": {"width": 0.6, "color": "rgba(2
 def contours(findings: Findings) -> list[Chart]:
     """Two parameters at a time, for each objective a chart."""
     trials, names = completed(findings), worth_showing(findings)[:MOST]
-    known = axes(trials)
+    known = axes([*trials, *early(findings)])
     pairs = [pair for pair in combinations(names, 2) if len(_with(trials, *pair)) > 2]
     if not pairs:
         raise NothingToShow("It takes two parameters, and three complete trials that have both.")
@@ -37,27 +38,39 @@ def contours(findings: Findings) -> list[Chart]:
 
 
 def _contour(findings: Findings, n: int, pairs: Sequence[tuple[str, str]], known: dict[str, Axis]) -> Chart:
-    from plotly.subplots import make_subplots
-
     trials, objective = completed(findings), findings.objectives[n]
     columns = min(COLUMNS, len(pairs))
     rows = math.ceil(len(pairs) / columns)
-    shown = make_subplots(rows, columns, horizontal_spacing=0.1, vertical_spacing=0.16)
+    shown = small_charts(len(pairs), columns, horizontal_spacing=0.1, vertical_spacing=0.16)
+    others = early(findings)
     surfaces = [surface(known[one], known[other], _with(trials, one, other), n) for one, other in pairs]
     for place, (one, other) in enumerate(pairs):
         at = {"row": place // columns + 1, "col": place % columns + 1}
         shown.add_trace(_ground(known[one], known[other], surfaces[place]), **at)
         shown.add_trace(_dots(known[one], known[other], _with(trials, one, other), objective, n), **at)
+        for trace in _marks(known[one], known[other], _with(others, one, other), objective):
+            shown.add_trace(trace, **at)
         shown.update_xaxes(known[one].as_plotly(), **at)
-        shown.update_yaxes(known[other].as_plotly(), **at)
+        shown.update_yaxes(known[other].as_plotly(upright=True), **at)
     low, high = ends(surfaces)
-    scale = {"colorscale": SCALE, "reversescale": objective.direction == "minimize", "cmin": low, "cmax": high}
-    shown.update_layout(template="none", height=330 * rows, coloraxis=scale, hovermode="closest")
+    scale = {
+        "colorscale": SCALE,
+        "reversescale": objective.direction == "minimize",
+        "cmin": low,
+        "cmax": high,
+        "colorbar": BAR,
+    }
+    meta = cells(columns, 330)
+    shown.update_layout(template="none", height=330 * rows, coloraxis=scale, hovermode="closest", meta=meta)
     title = "Contours" if len(findings.objectives) == 1 else f"Contours of {objective.name}"
     says = (
         f"What {objective.name} comes to between the trials (dots), smoothed, for the most important parameters two by "
-        "two; orange is best. Empty where nobody has looked."
+        "two; orange is best. Empty where no trial is complete."
     )
+    states = {trial.state for trial in others}
+    for state, text in ((TrialState.PRUNED, "✕ was pruned"), (TrialState.FAIL, "▼ failed")):
+        if state in states:
+            says += f" {text}."
     return Chart(title, says, shown)
 
 
@@ -83,6 +96,13 @@ def _dots(one: Axis, other: Axis, trials: Sequence[FrozenTrial], objective: Obje
         showlegend=False,
         hovertemplate=f"trial %{{customdata[0]}}<br>{name} %{{customdata[1]:.6g}}<extra></extra>",
     )
+
+
+def _marks(one: Axis, other: Axis, trials: Sequence[FrozenTrial], objective: Objective) -> Iterator[Any]:
+    def along(axis: Axis) -> Callable[[FrozenTrial], float]:
+        return lambda trial: axis.at(trial.params[axis.name])
+
+    return marks(trials, along(one), along(other), plain(objective.name), showlegend=False)
 
 
 def ends(surfaces: Sequence[tuple[Any, Any, Any]]) -> tuple[float, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
-from collections import defaultdict, deque
+import re
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial, TrialState
 
 import besom
-from besom.sweep.attrs import OVERRIDES
-from besom.sweep.findings import Findings, point, seconds, why
+from besom.sweep.attrs import KIND, OVERRIDES, REASON
+from besom.sweep.findings import Findings, listed, point, seconds, tie, why
 from besom.sweep.report.chart import Chart
 from besom.sweep.report.charts import charts
-from besom.sweep.report.look import THEMES
+from besom.sweep.report.look import THEMES, clipped
 from besom.sweep.report.tables import attempts, parameters
 from besom.sweep.report.timeline import timeline
 from besom.sweep.space import short
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 TOP = 10  # trials in the table
 SHOWN = 3  # commands of a Pareto front
-NAMED = 12  # trials that failed alike
+REASONS = 30  # of failures; a thousand trials may each have their own
+LONGEST = 200  # characters of a reason
 
 
 def page(findings: Findings) -> str:
@@ -44,10 +46,12 @@ def page(findings: Findings) -> str:
     return house.get_template("page.html.j2").render(
         findings=findings,
         tiles=list(_tiles(findings)),
-        best=[_Best.of(trial, findings) for trial in findings.best[:SHOWN]],
+        best=[_Best.of(group, findings) for group in findings.best_groups[:SHOWN]],
+        points=len(findings.best_groups),
         top=findings.ranked()[:TOP],
-        first=[trial.number for trial in findings.best] if len(findings.best) < TOP else [],
+        first=_first(findings),
         keys=parameters(findings),
+        kinds=_kinds(findings),
         failures=_failures(findings),
         charts=list(_laid_out([chart for chart in shown if chart.figure])),
         missing=[chart for chart in shown if not chart.figure],
@@ -69,13 +73,19 @@ class Shown:
     wide: bool
     figure: Markup | None
     height: int
+    least_px: int = 0
 
     @classmethod
     def of(cls, chart: Chart) -> Shown:
         if chart.figure is None:
             return cls(chart.title, chart.says, chart.wide, None, 0)
         return cls(
-            chart.title, chart.says, chart.wide, _script(chart.figure.to_json()), int(chart.figure.layout.height)
+            chart.title,
+            chart.says,
+            chart.wide,
+            _script(chart.figure.to_json()),
+            int(chart.figure.layout.height),
+            chart.least_px,
         )
 
 
@@ -94,13 +104,22 @@ def _laid_out(shown: list[Shown]) -> Iterator[Shown]:
 class _Best:
     number: int
     said: str
+    shared: str  # which trials have these values too
     command: str
 
     @classmethod
-    def of(cls, trial: FrozenTrial, findings: Findings) -> _Best:
+    def of(cls, group: list[FrozenTrial], findings: Findings) -> _Best:
+        trial = group[0]
         pairs = zip(findings.objectives, trial.values, strict=True)
         said = " · ".join(f"{objective.name} {number(value)}" for objective, value in pairs)
-        return cls(trial.number, said, findings.command(trial) if OVERRIDES in trial.user_attrs else "")
+        command = findings.command(trial) if OVERRIDES in trial.user_attrs else ""
+        return cls(trial.number, said, tie(group, said), command)
+
+
+def _first(findings: Findings) -> list[int]:
+    """The numbers of those to be marked among the best: not where that is all of them."""
+    best = [trial.number for group in findings.best_groups for trial in group]
+    return best if len(best) < TOP else []
 
 
 def number(value: float) -> str:
@@ -133,6 +152,31 @@ def _tiles(findings: Findings) -> Iterator[tuple[str, str, str]]:
         yield "", f"{time.idle_share:.1%}", "slots idle"
 
 
+def _kinds(findings: Findings) -> list[tuple[str, int, str, str]]:
+    """Of the failures a kind, how often, its most frequent reason, and which trials; the most frequent kind first."""
+    alike: dict[str, list[FrozenTrial]] = defaultdict(list)
+    for trial in findings.trials:
+        if trial.state == TrialState.FAIL:
+            alike[_kind(trial)].append(trial)
+    return [
+        (kind, len(members), _reason(members), listed([trial.number for trial in members]))
+        for kind, members in sorted(alike.items(), key=lambda row: -len(row[1]))
+    ]
+
+
+def _kind(trial: FrozenTrial) -> str:
+    """`oom`, or `exception ValueError`."""
+    kind, reason = trial.user_attrs.get(KIND) or "no reason given", trial.user_attrs.get(REASON) or ""
+    name = re.match(r"[\w.]+(?=:|$)", reason)
+    return f"{kind} {name[0]}" if kind == "exception" and name else str(kind)
+
+
+def _reason(members: list[FrozenTrial]) -> str:
+    reasons = Counter(clipped(" ".join((trial.user_attrs.get(REASON) or "").split()), LONGEST) for trial in members)
+    [(reason, _)] = reasons.most_common(1)
+    return f"{reason} (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else reason
+
+
 def _failures(findings: Findings) -> list[tuple[str, int, str]]:
     """Why, how often, and which trials; the most frequent first."""
     alike: dict[str, list[int]] = defaultdict(list)
@@ -140,12 +184,9 @@ def _failures(findings: Findings) -> list[tuple[str, int, str]]:
         if trial.state == TrialState.FAIL:
             alike[why(trial) or "no reason given"].append(trial.number)
     rows = sorted(alike.items(), key=lambda row: -len(row[1]))
-    return [(reason, len(which), _listed(which)) for reason, which in rows]
-
-
-def _listed(numbers: list[int]) -> str:
-    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
-    return ", ".join(map(str, numbers[:NAMED])) + more
+    shown = [(reason, len(which), listed(which)) for reason, which in rows[:REASONS]]
+    left = sum(len(which) for _, which in rows[REASONS:])
+    return [*shown, (f"{len(rows) - REASONS} other reasons: trials.csv has them all", left, "")] if left else shown
 
 
 @functools.cache

@@ -25,6 +25,8 @@ WORDS = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
+# of colours beside a figure of charts: as long as the shortest of these is high
+BAR = {"lenmode": "pixels", "len": 220, "y": 1, "yanchor": "top"}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
@@ -69,6 +71,16 @@ def plain(text: object) -> str:
 
 def clipped(text: str, length: int = 28) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def shortened(text: str, length: int) -> str:
+    """Without its middle: names that begin alike stay apart.
+
+    >>> shortened("rmsprop_with_momentum", 12)
+    'rmspro…entum'
+    """
+    kept = max(2, length) - 1
+    return text if len(text) <= length else f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
 def parameter(name: str, length: int = 36) -> str:

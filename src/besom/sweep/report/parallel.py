@@ -5,23 +5,27 @@ Drawn as plain lines: plotly's own kind has no place for a parameter that a tria
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from besom.sweep.findings import Findings
 from besom.sweep.objective import Objective
 from besom.sweep.report.axes import Axis, axes, window
 from besom.sweep.report.chart import Chart, NothingToShow, figure
+from besom.sweep.report.early import early, said, value_of
 from besom.sweep.report.importances import only, worth_showing
-from besom.sweep.report.look import BEST, SCALE, clipped, parameter, plain
+from besom.sweep.report.look import BEST, COLOURS, SCALE, parameter, plain, shortened
 from besom.sweep.report.values import completed
 
 MOST = 12  # parameters
 MANY = 30  # lines, which are drawn thinner
 ABSENT = -0.14  # where a line goes that has no such parameter; the axis itself is from 0 to 1
+LANE_PX = 98  # from one axis to the next
+NAME, CHOICE = 14, 11  # characters that have room there
 TICKS = 4  # parts of an axis of numbers
 
 
@@ -35,12 +39,13 @@ class Lane:
 
 
 def parallel(findings: Findings) -> Chart:
-    trials, names = completed(findings), worth_showing(findings)[:MOST]
-    known = axes(trials)
-    if len(trials) < 2:
+    complete, others, names = completed(findings), early(findings), worth_showing(findings)[:MOST]
+    if len(complete) < 2:
         raise NothingToShow("It takes two complete trials to compare.")
+    trials = [*complete, *(trial for trial in others if trial.params)]
+    known = axes(trials)
     lanes = [
-        _of_objective(objective, [trial.values[n] for trial in trials])
+        _of_objective(objective, [value_of(trial, n) for trial in trials])
         for n, objective in enumerate(findings.objectives)
     ]
     lanes += [_of_parameter(known[name], trials) for name in names]
@@ -52,9 +57,10 @@ def parallel(findings: Findings) -> Chart:
             "tickvals": list(range(len(lanes))),
             "ticktext": [lane.label for lane in lanes],
             "side": "top",
-            "tickangle": -14,
+            "tickangle": 0,
+            "ticklabeloverflow": "allow",  # or the name of the last axis goes
             "showgrid": False,
-            "range": [-0.35, len(lanes) - 0.9],
+            "range": [-0.6, len(lanes) - 0.4],
             "fixedrange": True,
         },
         yaxis={"visible": False, "range": [ABSENT - 0.05 if absent else -0.05, 1.05], "fixedrange": True},
@@ -62,19 +68,22 @@ def parallel(findings: Findings) -> Chart:
         annotations=[_tick(n, at, text) for n, lane in enumerate(lanes) for at, text in lane.ticks.items()],
         hovermode="closest",
         legend={"y": -0.02, "yanchor": "top"},
-        margin={"l": 20, "r": 40, "t": 90, "b": 40},
+        margin={"l": 10, "r": 10, "t": 90, "b": 40},
     )
-    says = "A line is a complete trial. A click on a word of the legend hides its lines, a double-click all others."
+    says = "A line is a trial. A click on a word of the legend hides its lines, a double-click all others."
+    says += said(others, "dashed", "dotted", edge=False)
     if absent:
         says += " At ∅ a trial has no such parameter."
-    return Chart("Parallel coordinates", says + only(MOST, findings), shown)
+    if any(lane.places.count(ABSENT) for lane in lanes[: len(findings.objectives)]):
+        says += " One without a value begins there."
+    return Chart("Parallel coordinates", says + only(MOST, findings), shown, least_px=LANE_PX * len(lanes) + 60)
 
 
 def _traces(findings: Findings, trials: Sequence[FrozenTrial], lanes: Sequence[Lane]) -> Iterator[Any]:
     """The better on top of the worse."""
     from plotly.graph_objects import Scatter
 
-    for word, colour, width, members in _groups(findings, trials):
+    for word, colour, width, members, dash in _groups(findings, trials):
         if not members:
             continue
         faint = 0.9 if width > 1.5 else max(0.2, min(0.6, 60 / len(trials)))
@@ -89,21 +98,36 @@ def _traces(findings: Findings, trials: Sequence[FrozenTrial], lanes: Sequence[L
             customdata=[trials[n].number for _, _, n in points],
             mode="lines",
             name=f"{word} ({len(members)})",
-            line={"color": colour, "width": width if len(members) < MANY else width / 2},
+            line={"color": colour, "width": width if len(members) < MANY else width / 2, "dash": dash},
             opacity=faint,
             hovertemplate="trial %{customdata}<extra></extra>",
         )
 
 
-def _groups(findings: Findings, trials: Sequence[FrozenTrial]) -> list[tuple[str, str, float, list[int]]]:
+Group = tuple[str, str, float, list[int], str]  # a word, a colour, a width, places in the list of trials, dashes
+
+
+def _groups(findings: Findings, trials: Sequence[FrozenTrial]) -> list[Group]:
+    """Failed and pruned trials below those that are complete."""
+    of = {state: [n for n, trial in enumerate(trials) if trial.state == state] for state in COLOURS}
+    return [
+        ("failed", COLOURS[TrialState.FAIL], 1.0, of[TrialState.FAIL], "dot"),
+        ("pruned", COLOURS[TrialState.PRUNED], 1.0, of[TrialState.PRUNED], "dash"),
+        *((*group, "solid") for group in _complete(findings, trials, of[TrialState.COMPLETE])),
+    ]
+
+
+def _complete(
+    findings: Findings, trials: Sequence[FrozenTrial], complete: Sequence[int]
+) -> list[tuple[str, str, float, list[int]]]:
     grey, blue, green = SCALE[0][1], SCALE[1][1], BEST
     if len(findings.objectives) > 1:
         front = {trial.number for trial in findings.best}
-        inside = [n for n, trial in enumerate(trials) if trial.number in front]
-        outside = [n for n, trial in enumerate(trials) if trial.number not in front]
+        inside = [n for n in complete if trials[n].number in front]
+        outside = [n for n in complete if trials[n].number not in front]
         return [("dominated", str(grey), 1.0, outside), ("Pareto front", green, 2.2, inside)]
     sign = -1 if findings.objectives[0].direction == "maximize" else 1
-    order = sorted(range(len(trials)), key=lambda n: sign * trials[n].values[0])
+    order = sorted(complete, key=lambda n: sign * trials[n].values[0])
     tenth, half = max(1, len(order) // 10), max(1, len(order) // 2)
     return [
         ("the worse half", str(grey), 1.0, order[half:]),
@@ -112,12 +136,14 @@ def _groups(findings: Findings, trials: Sequence[FrozenTrial]) -> list[tuple[str
     ]
 
 
-def _of_objective(objective: Objective, values: list[float]) -> Lane:
-    low, high = window(values)
-    low, high = max(low, min(values)), min(high, max(values))
+def _of_objective(objective: Objective, values: list[float | None]) -> Lane:
+    known = [value for value in values if value is not None]
+    low, high = window(known)
+    low, high = max(low, min(known)), min(high, max(known))
     width = (high - low) or 1.0
-    places = [(min(max(value, low), high) - low) / width for value in values]
-    return Lane(f"<b>{plain(clipped(objective.name, 24))}</b>", places, _numbers(low, high, log=False))
+    places = [ABSENT if value is None else (min(max(value, low), high) - low) / width for value in values]
+    ticks = _numbers(low, high, log=False)
+    return Lane(f"<b>{_wrapped(objective.name)}</b>", places, {ABSENT: "∅", **ticks} if ABSENT in places else ticks)
 
 
 def _of_parameter(axis: Axis, trials: Sequence[FrozenTrial]) -> Lane:
@@ -125,7 +151,7 @@ def _of_parameter(axis: Axis, trials: Sequence[FrozenTrial]) -> Lane:
     width = (high - low) or 1.0
     places = [_place(axis, n, trial, width) for n, trial in enumerate(trials)]
     if axis.choices:
-        ticks = {place / width: text for place, text in enumerate(axis.labels)}
+        ticks = {place / width: text for place, text in enumerate(axis.labels(CHOICE))}
     else:
         ticks = _numbers(low, high, log=axis.log)
     return Lane(_called(axis.name), places, {ABSENT: "∅", **ticks} if ABSENT in places else ticks)
@@ -142,7 +168,17 @@ def _place(axis: Axis, n: int, trial: FrozenTrial, width: float) -> float:
 def _called(name: str) -> str:
     """The condition of a name, `lr [optimizer=sgd]`, on a line of its own."""
     key, bracket, condition = name.partition(" [")
-    return "<br>".join(plain(parameter(part, 24)) for part in (key, bracket.strip() + condition) if part)
+    return "<br>".join(_wrapped(parameter(part, 99)) for part in (key, bracket.strip() + condition) if part)
+
+
+def _wrapped(name: str) -> str:
+    """On lines that fit between two axes, broken behind dots, slashes and underscores where that is enough."""
+    lines = [""]
+    for part in re.findall(r"[^./_=]*[./_=]?", name):
+        if lines[-1] and len(lines[-1]) + len(part) > NAME:
+            lines.append("")
+        lines[-1] += part
+    return "<br>".join(plain(shortened(line, NAME)) for line in lines if line)
 
 
 def _numbers(low: float, high: float, *, log: bool) -> dict[float, str]:

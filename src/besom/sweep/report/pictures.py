@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from besom.sweep.findings import Findings
 from besom.sweep.report.axes import window
 from besom.sweep.report.chart import NothingToShow
+from besom.sweep.report.early import early, value_of, with_edge
 from besom.sweep.report.importances import SHADES, importances, ranked
 from besom.sweep.report.lanes import SHORTEST_S, called, unit_of
 from besom.sweep.report.look import BEST, COLOURS, WORDS, clipped, parameter
@@ -46,14 +47,25 @@ def pictures(findings: Findings, folder: Path) -> Iterator[Path]:
 
 
 def _history(findings: Findings) -> Figure:
-    [objective], trials = findings.objectives, completed(findings)
+    [objective], others = findings.objectives, early(findings)
+    lasts = [value for trial in others if (value := value_of(trial)) is not None]
+    trials = completed(findings, or_none=bool(lasts))
     numbers, values = [trial.number for trial in trials], [trial.values[0] for trial in trials]
+    ends, edge = with_edge(window([*values, *lasts]), others)
     figure, axes = _paper(8, 4)
-    axes.scatter(numbers, values, s=18, color=COLOURS[TrialState.COMPLETE], alpha=0.8, linewidths=0, label="a trial")
-    best = so_far([*values, values[-1]], objective.direction)
-    steps = [*numbers, findings.trials[-1].number]
-    axes.plot(steps, best, color=BEST, linewidth=2, drawstyle="steps-post", label="best so far")
-    axes.set_ylim(*window(values))
+    if values:
+        axes.scatter(
+            numbers, values, s=18, color=COLOURS[TrialState.COMPLETE], alpha=0.8, linewidths=0, label="complete"
+        )
+        best = so_far([*values, values[-1]], objective.direction)
+        steps = [*numbers, findings.trials[-1].number]
+        axes.plot(steps, best, color=BEST, linewidth=2, drawstyle="steps-post", label="best so far")
+    for state, sign in ((TrialState.PRUNED, "x"), (TrialState.FAIL, "v")):
+        if members := [trial for trial in others if trial.state == state]:
+            heights = [edge if (value := value_of(trial)) is None else value for trial in members]
+            where = [trial.number for trial in members]
+            axes.scatter(where, heights, s=22, color=COLOURS[state], marker=sign, label=WORDS[state], clip_on=False)
+    axes.set_ylim(*ends)
     axes.set_xlabel("trial")
     axes.set_ylabel(_plain(objective.name))
     axes.legend(**ABOVE)

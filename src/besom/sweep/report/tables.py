@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.sweep.attrs import ENDS, OVERRIDES
-from besom.sweep.findings import Findings, point, seconds, slot, why
+from besom.sweep.findings import Findings, point, seconds, slot, tie, why
 from besom.sweep.report.look import WORDS
 from besom.sweep.space import as_text
 
@@ -48,8 +48,10 @@ def best_yaml(findings: Findings) -> str:
     best = [_as_mapping(trial, findings) for trial in findings.best]
     what = f"the Pareto front of study {findings.name!r}" if several else f"the best trial of study {findings.name!r}"
     aim = ", ".join(f"{objective.direction} {objective.name}" for objective in findings.objectives)
+    shared = [tie(group, findings.said(group[0])) for group in findings.best_groups]
     head = [
         f"# {what} ({aim}){'' if best else ': no trial is complete yet'}",
+        *(f"# {line}" for line in shared if line),
         "# overrides make this trial again, behind the app's name; params are a point for hydra.sweeper.enqueue",
     ]
     body: Any = best if several else (best[0] if best else {})

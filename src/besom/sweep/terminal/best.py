@@ -16,7 +16,7 @@ from rich.text import Text
 from besom.errors import InputError, RunError
 from besom.sweep.attrs import OVERRIDES
 from besom.sweep.catalogue import chosen
-from besom.sweep.findings import Findings, point, seconds
+from besom.sweep.findings import Findings, point, seconds, tie
 from besom.sweep.terminal import console, is_watched
 from besom.sweep.terminal.words import brief, number, pairs, span
 
@@ -79,6 +79,9 @@ def _show(findings: Findings, trials: Sequence[FrozenTrial], is_front: bool) -> 
         print(f"study {findings.name}: none beats these in all objectives (Pareto front)")
     else:
         print(f"study {findings.name}: the best of {findings.counts.complete} complete trials")
+    for group in findings.best_groups:
+        if len(group) > 1:
+            print(tie(group, findings.said(group[0])))
     screen = console() if is_watched() else Console(width=PAGE, highlight=False)
     apart = _table(findings, trials, is_front, apart=True)
     fits = screen.measure(apart).maximum <= screen.width
@@ -98,8 +101,8 @@ def _table(findings: Findings, trials: Sequence[FrozenTrial], is_front: bool, *,
         table.add_column(Text(title), justify="right", no_wrap=True)
     for key in keys:
         table.add_column(Text(key), no_wrap=True, overflow="ellipsis")
-    for rank, (trial, tried) in enumerate(zip(trials, points, strict=True), 1):
-        numbers = [*([] if is_front else [str(rank)]), str(trial.number), *map(number, trial.values)]
+    for trial, tried in zip(trials, points, strict=True):
+        numbers = [*([] if is_front else [str(findings.rank(trial))]), str(trial.number), *map(number, trial.values)]
         cells = [_cell(tried, key) for key in keys] if apart else [pairs(tried)]
         table.add_row(*numbers, _took(seconds(trial)), *map(Text, cells))
     return table

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.sweep.attrs import REASON
-from besom.sweep.findings import Findings, point, seconds
+from besom.sweep.findings import Findings, point, seconds, tie
 from besom.sweep.objective import Objective, described
 from besom.sweep.study import Study
 from besom.sweep.terminal.words import fitting, pairs
@@ -57,18 +57,18 @@ def one_line(trial: FrozenTrial, objectives: Sequence[Objective], width: int | N
 
 def summary(findings: Findings, recorded: bool) -> str:
     """The end of a sweep."""
-    counts, best = findings.counts, findings.best
+    counts = findings.counts
     lines = [
         f"study {findings.name}: {counts.finished} of {findings.n_trials} trials: "
         f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
     ]
     if len(findings.objectives) > 1:
-        lines.append(f"none beats these in all objectives (Pareto front, {len(best)} trials):")
-    for trial in best:
-        lines += [
-            f"best: trial {trial.number} with {findings.said(trial)}",
-            f"repeat it:  {findings.command(trial)}",
-        ]
+        lines.append(f"none beats these in all objectives (Pareto front, {len(findings.best)} trials):")
+    for group in findings.best_groups:
+        lines.append(f"best: trial {group[0].number} with {findings.said(group[0])}")
+        if len(group) > 1:
+            lines.append(tie(group, findings.said(group[0])))
+        lines.append(f"repeat it:  {findings.command(group[0])}")
     if recorded:
         lines.append(f"look at it: besom ui {findings.name}")
     return "\n".join(lines)

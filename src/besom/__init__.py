@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from besom.trial import TrialPruned, preload, prepare, report
+from besom.trial import TrialPruned, fingerprint, preload, prepare, report
 
-__all__ = ["TrialPruned", "preload", "prepare", "report"]
+__all__ = ["TrialPruned", "fingerprint", "preload", "prepare", "report"]
 __version__ = version("besom")

@@ -97,6 +97,12 @@ def prepare(config: DictConfig) -> tuple[list[str], str]:
     return found.numerics.overrides(), found.said
 
 
+def fingerprint(config: DictConfig) -> dict[str, str]:
+    """The data that a trial would see, by their digest. Raises InputError: they cannot be read."""
+    whole = build_data(load(config)).whole
+    return {"data": f"{whole.name}, {len(whole.labels)} pictures, digest {whole.digest}"}
+
+
 def _settle(settings: Settings, module: pl.LightningModule, data: ImageData, log: RunLog) -> Numerics:
     """How steps are computed, in the module and the data too."""
     numerics = Numerics.asked(settings.trainer)

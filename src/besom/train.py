@@ -25,12 +25,13 @@ from besom.settings import Settings
 from besom.tracking import AwayError, RunLog, Scribe, Store
 from besom.tracking.resend import own, recorder_of
 from besom.tracking.usage import sampled
-from besom.trial import in_sweep, preload, prepare
+from besom.trial import fingerprint, in_sweep, preload, prepare
 
 
 @hydra.main(**VERSION_BASE, config_path=str(shipped("conf")), config_name="train")
 @preload("besom.fit")
 @prepare("besom.fit.prepare")
+@fingerprint("besom.fit.fingerprint")
 def main(cfg: DictConfig) -> float:
     """One tracked run; returns its objective, so that any Hydra sweeper can use it."""
     settings = load(cfg)

@@ -108,6 +108,25 @@ def prepare(function: str) -> Callable[[Task], Task]:
     return mark
 
 
+def fingerprint(function: str) -> Callable[[Task], Task]:
+    """Name a function that tells which data a task function sees, so that a study never mixes two of them unnoticed.
+
+    It is called with the first trial's config, in a process of its own, once in each session of a sweep and on each
+    machine, and returns a mapping of names to digests, such as `{"data": "sha256:..."}`. A study that was begun with
+    other ones is not gone on with, unless by `hydra.sweeper.resume=anyway` or `fork`.
+
+    >>> @hydra.main(config_path="conf", config_name="config", version_base="1.3")
+    ... @besom.fingerprint("my_project.data.digests")
+    ... def main(cfg): ...
+    """
+
+    def mark(task: Task) -> Task:
+        task.besom_fingerprint = function  # type: ignore[attr-defined]
+        return task
+
+    return mark
+
+
 def preload(*modules: str) -> Callable[[Task], Task]:
     """Name the slow imports of a task function, so that a sweep does them once and not in every trial.
 

@@ -43,8 +43,8 @@ def test_what_a_crash_has_left_is_found_and_mended(shell: Shell, killed: Sweep) 
     again = shell.besom("doctor")
     assert again.returncode == 0
     assert (
-        again.stdout
-        == "app: 0 of 3 trials: 0 complete, 0 pruned, 0 failed; 3 still to go, with the same command; all is well\n"
+        again.stdout == "app: 0 of 3 trials: 0 complete, 0 pruned, 0 failed; 3 still to go, with the same command; "
+        "all is well: no trial has begun\n"
     )
     shell.write("go", "")
     done = killed.again()

@@ -54,7 +54,7 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         retry_on=tuple(asked["retry_on"]),
         rules=_rules(asked),
         isolation=_one_of(asked, "isolation", "process", "none"),
-        forks=_one_of(asked, "resume", "continue", "fork") == "fork",
+        resume=_one_of(asked, "resume", "continue", "anyway", "fork"),
     )
     return Sweep(plan, app, enqueue)
 

@@ -1,9 +1,14 @@
 """Names of what a study and its trials remember: user attributes of Optuna's; and a tag of MLflow's."""
 
 # of a study: what it is, for good
+ID = "besom.id"  # in the folder of its trials too
 FOLDER = "besom.folder"
 SPACE = "besom.space"
 PARENT_RUN = "besom.run"  # in MLflow
+
+FINGERPRINT = "besom.fingerprint"  # of its fixed settings
+COMMIT = "besom.commit"  # of the code that its last session was started from
+CHANGES = "besom.changes"  # of its settings, data or code, between two sessions: after how many trials, and what
 
 # of its last sweep
 N_TRIALS = "besom.n_trials"
@@ -19,7 +24,8 @@ SUPERVISOR = "besom.supervisor"
 LEASE_S = "besom.lease_s"  # seconds without a beat after which a holder is taken for dead; None: for ever
 OPENED = "besom.opened"  # by its supervisor, for trials to begin
 STOP = "besom.stop"
-SETTLED = "besom.settled"  # by its app before its first trial, for all of them: overrides, and why
+SETTLED = "besom.settled"  # by its app before its first trial, for all of them: overrides, why, and of which data
+FOUND = "besom.found"  # the facts of other data than the study began with
 SETTLER = "besom.settler"  # who asks the app just now
 
 # of a trial

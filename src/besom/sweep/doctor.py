@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import psutil
 from optuna.trial import TrialState
 
 from besom.errors import InputError
-from besom.sweep.attrs import EXPERIMENT, LEASE_S, N_TRIALS, PARENT_RUN, TRACKING
+from besom.sweep.attrs import EXPERIMENT, FORKED, LEASE_S, N_TRIALS, PARENT_RUN, TRACKING
 from besom.sweep.catalogue import studies
 from besom.sweep.lease import Lease, Watch, held_by
 from besom.sweep.page import Page
@@ -24,6 +27,7 @@ from besom.sweep.queue import Queue
 from besom.sweep.record import Fault, faults
 from besom.sweep.study import LOOK_S, SWEPT, Study
 from besom.tracking import Store
+from besom.tracking.log import read
 from besom.tracking.recorder import Status
 
 ROUNDS = 3
@@ -38,27 +42,38 @@ def examine(url: str, name: str | None, tracking_uri: str | None, *, mend: bool)
     """
     well = True
     for study in studies(url, name):
-        left = _mended(study, tracking_uri) if mend else list(_findings(study, tracking_uri))
+        notes: list[str] = []
+        left = _mended(study, tracking_uri, notes) if mend else list(_findings(study, tracking_uri, notes))
+        for note in dict.fromkeys(notes):
+            print(f"{study.name}: {note}")
         for fault in left:
             print(f"{study.name}: {fault.what}")
         well = well and not left
-        print(f"{study.name}: {_state(study)}{'' if left else '; all is well'}")
+        print(f"{study.name}: {_state(study)}{'' if left else f'; all is well: {_compared(study, tracking_uri)}'}")
         if left and not mend:
             print(f"mend it with: besom doctor {study.name} --mend")
     return well
 
 
-def _mended(study: Study, tracking_uri: str | None) -> list[Fault]:
+def _mended(study: Study, tracking_uri: str | None, notes: list[str]) -> list[Fault]:
     """What is left after mending. That may show more: a trial given back, and then its run in MLflow."""
     for _ in range(ROUNDS):
-        left = list(_findings(study, tracking_uri))
+        left = list(_findings(study, tracking_uri, []))
         for fault in left:
             if fault.mend:
                 fault.mend()
                 print(f"{study.name}: {fault.what}: mended")
         if not any(fault.mend for fault in left):
             break
-    return list(_findings(study, tracking_uri))
+    return list(_findings(study, tracking_uri, notes))
+
+
+def _compared(study: Study, tracking_uri: str | None) -> str:
+    """Of which this was found."""
+    begun = sum(trial.state != TrialState.WAITING and FORKED not in trial.user_attrs for trial in study.trials())
+    what = "their folders" if begun != 1 else "its folder"
+    runs = " and runs in MLflow" if tracking_uri or study.recall(TRACKING) else "; none is recorded in MLflow"
+    return f"{begun} trial{'s' * (begun != 1)} with {what}{runs}" if begun else "no trial has begun"
 
 
 def _state(study: Study) -> str:
@@ -68,22 +83,62 @@ def _state(study: Study) -> str:
     return f"{counts.finished} of {asked} trials: {ended}{open_}"
 
 
-def _findings(study: Study, tracking_uri: str | None) -> Iterator[Fault]:
+def _findings(study: Study, tracking_uri: str | None, notes: list[str]) -> Iterator[Fault]:
     _refuse_while_somebody_works(study)
     yield from _of_the_study(study)
     yield from _processes(study)
+    yield from _folders(study, notes)
     uri = tracking_uri or study.recall(TRACKING)
     if not uri:
         return
     store = Store(uri, study.recall(EXPERIMENT) or "")
     page = Page(study, store)
-    if not (parent := study.recall(PARENT_RUN)):
-        yield Fault("the study has no run in MLflow", page.begin)
+    parent = study.recall(PARENT_RUN)
+    if not parent or not store.exists(parent):
+        yield Fault(f"the study has no run in MLflow{' any more' * bool(parent)}", partial(_begin_again, study, page))
         return
-    yield from faults(study, store, parent, thorough=True)
+    yield from faults(study, store, parent, thorough=True, notes=notes)
     if store.client.get_run(parent).info.status == "RUNNING":
         ended: Status = "KILLED" if study.owed(study.recall(N_TRIALS) or 0) else "FINISHED"
         yield Fault("the study's run is RUNNING", partial(page.close, ended))
+
+
+def _begin_again(study: Study, page: Page) -> None:
+    page.forget()
+    page.begin()
+
+
+def _folders(study: Study, notes: list[str]) -> Iterator[Fault]:
+    """What each trial has written down; of one that ran on another machine it may be there."""
+    if (why := study.foreign_folder()) is not None:
+        yield Fault(why)
+        return
+    missing: dict[str, list[int]] = defaultdict(list)
+    for trial in study.trials():
+        log = study.folder / str(trial.number) / "run.jsonl"
+        if trial.state == TrialState.WAITING or FORKED in trial.user_attrs:
+            continue
+        if not log.exists():
+            lease = held_by(trial)
+            missing[lease.host if lease else ""].append(trial.number)
+        elif trial.state == TrialState.COMPLETE and (said := _objective(log, study)) not in (None, list(trial.values)):
+            yield Fault(f"trial {trial.number} has the values {list(trial.values)} in the study, {said} in its log")
+    for host, numbers in missing.items():
+        some = f"trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+        if host in ("", socket.gethostname()):
+            yield Fault(f"{some}: nothing in {study.folder}: no log and no output")
+        else:
+            notes.append(f"{some}: nothing in {study.folder}, and so not compared; ran on {host}")
+
+
+def _objective(log: Path, study: Study) -> list[float] | None:
+    """As the last attempt has left it in the log; None: it was killed before it could."""
+    said: dict[str, float] = {}
+    for entry, _ in read(log):
+        if entry["kind"] == "metrics":
+            said.update(entry["values"])
+    keys = [objective.key for objective in study.objectives()]
+    return [said[key] for key in keys] if all(key in said for key in keys) else None
 
 
 def _refuse_while_somebody_works(study: Study) -> None:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.sweep.attrs import KIND, N_TRIALS, OVERRIDES, PROGRAM, QUESTION, REASON, RUN, SETTLED, SLOTS
 from besom.sweep.lease import Lease, held_by
 from besom.sweep.objective import Objective, described
-from besom.sweep.study import Counts, Stop, Study
+from besom.sweep.study import Change, Counts, Stop, Study
 from besom.tracking.log import run_of
 
 NAMED = 12  # trials, where many are alike
@@ -39,6 +39,7 @@ class Findings:
     stop: Stop | None  # what has ended its last sweep before the budget was spent
     optuna: OptunaStudy  # for what Optuna itself computes; not to be written to
     settled: str = ""  # what its app has settled for all trials, in words
+    changes: Sequence[Change] = ()  # of its settings, data or code, between two sessions
 
     @classmethod
     def of(cls, study: Study) -> Self:
@@ -58,6 +59,7 @@ class Findings:
             slots=study.recall(SLOTS) or 0,
             settled=(study.recall(SETTLED) or {}).get("said", ""),
             stop=study.stop(),
+            changes=study.changes(),
             optuna=study.as_optuna(),
         )
 

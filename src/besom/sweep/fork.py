@@ -21,17 +21,21 @@ def open_or_fork(plan: Plan, create: Callable[[str, Sequence[FrozenTrial]], Stud
     So the same command goes on with the same fork. `create` takes a name and the trials a new study begins with.
     """
     old: Study | None = None
+    adopts = False
     for name in chain([plan.study_name], (f"{plan.study_name}-{n}" for n in range(2, MAX_FORKS))):
-        adopted = [] if old is None else fitting(old, plan)
+        adopted = fitting(old, plan) if old and adopts else []
         try:
             study = create(name, adopted)
-        except StudyChanged:
-            old = Study(plan.storage, name)
+        except StudyChanged as changed:
+            old, adopts = Study(plan.storage, name), changed.adopts
             continue
-        if old:
-            study.remember(SETTLED, old.recall(SETTLED))
+        if old and adopts:
+            if study.recall(SETTLED) is None:
+                study.remember(SETTLED, old.recall(SETTLED))
             fits = sum(FORKED in trial.user_attrs for trial in study.trials())
             print(f"study {name}: a fork of {old.name}, of whose trials {fits} fit; they count as this study's")
+        elif old:
+            print(f"study {name}: a fork of {old.name}, without its trials: they had other settings or data")
         return study
     raise InputError(f"hydra.sweeper.resume=fork: too many forks of {plan.study_name!r}; choose another study_name")
 

@@ -21,6 +21,7 @@ from besom.sweep.plan import Plan
 from besom.sweep.queue import Claim, Queue
 from besom.sweep.space import Value, label
 from besom.sweep.study import Stop
+from besom.sweep.study_folder import set_aside
 from besom.tracking import Recorder, RunLog, Scribe, Store
 from besom.tracking.recorder import Status
 from besom.tracking.usage import sampled
@@ -92,6 +93,8 @@ class Hold:
     def _try(self) -> Outcome:
         began, number, space = time.monotonic(), self._claim.number, self._plan.space
         folder = self._study.folder / str(number)
+        if not self._ends:
+            set_aside(folder)
         self._run_log.attempt()  # the first line makes the folder, which the trial's process looks for
         with self._fork(folder) as self._attempt:  # while that wakes, its point is drawn
             values = space.suggest(self._claim.trial)

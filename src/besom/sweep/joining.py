@@ -23,10 +23,12 @@ from besom.errors import InputError, RunError, near
 from besom.secrecy import HIDDEN, masked
 from besom.sweep.attrs import COMMAND, DEADLINE, N_TRIALS, TRACKING
 from besom.sweep.command import Command
+from besom.sweep.fingerprint import fingerprint
 from besom.sweep.launch import LaunchThread, ask_to_leave, kill_all, launch, make_launcher
 from besom.sweep.plan import Plan, Sweep
+from besom.sweep.rehearsal import rehearse
 from besom.sweep.storage import open_storage
-from besom.sweep.study import LOOK_S, SWEPT, Study
+from besom.sweep.study import LOOK_S, SWEPT, Shared, Study
 from besom.sweep.worker import Worker
 
 STORAGE = "BESOM_STORAGE"
@@ -60,8 +62,11 @@ def join(sweep: Sweep) -> None:
     """
     plan = sweep.plan
     study = _swept(plan.storage, plan.study_name)
-    # it is there: this compares
-    Study.create(plan.storage, plan.study_name, plan.objectives, study.folder, plan.space.describe())
+    shared = Shared(fingerprint(plan.space, rehearse(plan.space, sweep.app.context, sweep.app.config)))
+    changes = study.compare(plan.objectives, plan.space.describe(), shared, accept=plan.resume == "anyway")
+    study.keep_folder()
+    if changes:
+        study.note_changes([f"a worker on {socket.gethostname()}: {change}" for change in changes])
     worker = Worker(_as_swept(plan, study), sweep.app)
     workers = min(len(plan.slots), study.owed(study.recall(N_TRIALS)))
     launcher = make_launcher(sweep.app, worker, study.folder, workers)

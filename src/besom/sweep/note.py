@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.secrecy import masked
 from besom.sweep.findings import Findings, point, seconds, tie
 from besom.sweep.space import short
+from besom.sweep.study import Change
 from besom.tracking.saved_view import link
 from besom.tracking.store import TRAINING
 
@@ -24,7 +25,7 @@ def note(findings: Findings, experiment: str, run: str) -> str:
     settled = f"All trials: {_cell(findings.settled)}" if findings.settled else ""
     found = [*_best(findings, runs), _state(findings), _table(findings, runs)]
     # MLflow folds the text after a few lines: the links and the best are seen without a click
-    parts = [findings.question, _links(experiment, run), *found, settled]
+    parts = [findings.question, _links(experiment, run), *found, settled, *map(_change, findings.changes)]
     while len(text := "\n\n".join(filter(None, parts))) > MAX_NOTE:  # of commands and points as long as that
         longest = max(parts, key=len)
         parts[parts.index(longest)] = f"{longest[: MAX_NOTE // 3]} …" if len(longest) > MAX_NOTE // 3 else ""
@@ -74,6 +75,11 @@ def _table(findings: Findings, runs: str) -> str:
         rows.append([str(rank), _link(findings, trial, runs), *values, *cells, _time(seconds(trial) or 0.0)])
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
+
+
+def _change(change: Change) -> str:
+    lines = "\n".join(map(masked, change.lines))
+    return f"After {change.after} trials the sweep went on with a change:\n\n```\n{lines}\n```"
 
 
 def _links(experiment: str, run: str) -> str:

@@ -93,6 +93,11 @@ class Page:
             self._save_view(run)
         return self._run
 
+    def forget(self) -> None:
+        """A run that is gone from MLflow."""
+        self._run = None
+        self._study.remember(PARENT_RUN, None)
+
     def _new_run(self, tags: dict[str, str]) -> str:
         """Begun with the first trial, where MLflow was away then."""
         began = [trial.datetime_start for trial in self._study.trials() if trial.datetime_start]

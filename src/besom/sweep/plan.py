@@ -13,6 +13,9 @@ from besom.sweep.slots import Slot
 from besom.sweep.space import Space, Value
 
 Isolation = Literal["process", "none"]
+# where the study of that name has another space, other settings or other data: refuse; take them for its own from here
+# on, which is recorded; or go on in a study of its own
+Resume = Literal["continue", "anyway", "fork"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class Plan:
     retry_on: tuple[str, ...] = ()
     rules: Rules = field(default_factory=Rules)
     isolation: Isolation = "process"
-    forks: bool = False  # where the study of that name is another one, go on in a study of its own
+    resume: Resume = "continue"
+    fingerprint: Mapping[str, str] | None = None  # of the fixed settings; None: not compared
+    data: Mapping[str, str] | None = None  # as its app has seen them; None: not compared
 
     def is_retried(self, outcome: Outcome) -> bool:
         """Whether a failure may be bad luck: a process that died, or an exception the user has named."""

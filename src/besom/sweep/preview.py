@@ -22,7 +22,7 @@ from besom.sweep.plan import Plan, Sweep
 from besom.sweep.proof import prove
 from besom.sweep.samplers import make_pruner, make_sampler, size
 from besom.sweep.storage import is_used
-from besom.sweep.study import Study
+from besom.sweep.study import Shared, Study
 from besom.sweep.warmup import estimate
 from besom.tracking.store import check_uri
 
@@ -36,7 +36,7 @@ def preview(sweep: Sweep) -> None:
         InputError: what the sweep itself would refuse.
         RunError: its first trial would fail.
     """
-    prove(sweep)
+    sweep = prove(sweep)
     plan = sweep.plan
     if plan.tracking_uri:
         check_uri(plan.tracking_uri)
@@ -84,10 +84,13 @@ def _begun(sweep: Sweep) -> _Begun:
     def look(name: str, adopted: Sequence[FrozenTrial] = ()) -> Study:
         if name not in there:
             raise _New(name, adopted)
-        return Study.create(plan.storage, name, plan.objectives, folder, plan.space.describe())  # compares
+        study = Study(plan.storage, name)
+        shared = Shared(plan.fingerprint)
+        study.compare(plan.objectives, plan.space.describe(), shared, accept=plan.resume == "anyway")
+        return study
 
     try:
-        study = open_or_fork(plan, look) if plan.forks else look(plan.study_name)
+        study = open_or_fork(plan, look) if plan.resume == "fork" else look(plan.study_name)
     except _New as new:
         _refuse_no_folder(folder)
         return _Begun(new.name, folder, new.adopted, is_new=True)

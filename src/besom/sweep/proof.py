@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from besom.sweep.fingerprint import fingerprint
 from besom.sweep.job import refuse_homebound
 from besom.sweep.launch import make_launcher
 from besom.sweep.plan import Sweep
@@ -13,8 +15,8 @@ from besom.sweep.stopping import make_terminator
 from besom.sweep.worker import Worker
 
 
-def prove(sweep: Sweep) -> None:
-    """Compose every end of the space, and build whatever the sweep will need.
+def prove(sweep: Sweep) -> Sweep:
+    """Compose every end of the space, and build whatever the sweep will need; the sweep with its fingerprint.
 
     Raises:
         InputError: one of them cannot be.
@@ -22,10 +24,11 @@ def prove(sweep: Sweep) -> None:
     plan, app = sweep.plan, sweep.app
     if plan.isolation == "process":
         refuse_homebound(app.task)
-    rehearse(plan.space, app.context, app.config)
+    composed = rehearse(plan.space, app.context, app.config)
     check(plan.sampler, plan.space, plan.pruner, len(plan.objectives))
     make_terminator(plan.rules.terminator)
     # one not installed refuses here
     make_launcher(app, Worker(plan, app), Path(str(app.config.hydra.sweep.dir)).absolute(), len(plan.slots))
     for point in sweep.enqueue:
         plan.space.known_point(point)
+    return replace(sweep, plan=replace(plan, fingerprint=fingerprint(plan.space, composed)))

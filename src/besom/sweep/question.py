@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -15,13 +16,23 @@ ANSWER = "settled.json"  # in the folder of the job
 
 @dataclass(frozen=True)
 class Question:
-    """In place of the app's task function: calls what `besom.prepare` has named."""
+    """In place of the app's task function: calls what `besom.prepare` and `besom.fingerprint` have named.
 
-    function: str
+    The answer: `overrides` for all trials and what is `said` of them; and a line for each of the `data` (None: not
+    asked).
+    """
+
+    prepare: str | None
+    data: str | None = None
 
     def __call__(self, config: DictConfig) -> float:
-        module, _, name = self.function.rpartition(".")
-        overrides, said = getattr(import_module(module), name)(config)
+        overrides, said = _found(self.prepare)(config) if self.prepare else ((), "")
+        data = {str(key): str(value) for key, value in _found(self.data)(config).items()} if self.data else None
         answer = Path(HydraConfig.get().runtime.output_dir) / ANSWER
-        answer.write_text(json.dumps({"overrides": list(overrides), "said": said}))
+        answer.write_text(json.dumps({"overrides": list(overrides), "said": said, "data": data}))
         return 0.0
+
+
+def _found(function: str) -> Any:
+    module, _, name = function.rpartition(".")
+    return getattr(import_module(module), name)

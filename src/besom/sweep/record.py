@@ -46,16 +46,27 @@ class Fault:
     mend: Callable[[], object] | None = None  # None: nobody can
 
 
-def faults(study: Study, store: Store, parent: str, *, thorough: bool = False) -> Iterator[Fault]:
-    """Of the runs of trials that no worker holds; `thorough`: every value in every trial's log is looked for."""
+def faults(
+    study: Study, store: Store, parent: str, *, thorough: bool = False, notes: list[str] | None = None
+) -> Iterator[Fault]:
+    """Of the runs of trials that no worker holds; `thorough`: every value in every trial's log is looked for.
+
+    `notes` takes what was found otherwise, and is nobody's fault.
+    """
     runs = _children(store, parent)
     for trial in study.trials():
         if trial.state in ENDED and FORKED not in trial.user_attrs:
-            yield from _faults_of(study, store, parent, trial, runs[trial.number], thorough)
+            yield from _faults_of(study, store, parent, trial, runs[trial.number], thorough, notes)
 
 
 def _faults_of(
-    study: Study, store: Store, parent: str, trial: FrozenTrial, runs: list[Run], thorough: bool
+    study: Study,
+    store: Store,
+    parent: str,
+    trial: FrozenTrial,
+    runs: list[Run],
+    thorough: bool,
+    notes: list[str] | None,
 ) -> Iterator[Fault]:
     if _is_being_recorded(trial, thorough):
         return
@@ -68,8 +79,12 @@ def _faults_of(
                 f"trial {trial.number} has a second run in MLflow, {run.info.run_id}",
                 partial(store.client.delete_run, run.info.run_id),
             )
-    if known and own is None:  # its user has deleted it
+    if known and own is None and store.was_deleted(known):  # by its user
+        if notes is not None:
+            notes.append(f"the run of trial {trial.number} was deleted in MLflow")
         return
+    if known and own is None:  # it is gone for good, or another study's
+        known = None
     if what := _fault(study, store, trial, own, thorough):
         yield Fault(what, partial(_record_again, study, store, parent, trial, known))
 

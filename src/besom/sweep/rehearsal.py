@@ -14,14 +14,15 @@ from besom.errors import InputError
 from besom.sweep.space import Space, Value, as_text
 
 
-def rehearse(space: Space, context: HydraContext, config: DictConfig) -> None:
-    """Compose each choice, with what it brings, and each bound, beside the first of all others.
+def rehearse(space: Space, context: HydraContext, config: DictConfig) -> list[tuple[dict[str, Value], DictConfig]]:
+    """Compose each choice, with what it brings, and each bound, beside the first of all others: each with its config.
 
     An app may check what is composed: each of its Hydra callbacks that has a method `check(config)` is asked.
 
     Raises:
         InputError: the app's config has no such key or option, or the app refuses the value.
     """
+    rehearsed = []
     for point in _points(space):
         where = "in the search space at " + " ".join(f"{key}={as_text(value)}" for key, value in point.items())
         try:
@@ -34,6 +35,8 @@ def rehearse(space: Space, context: HydraContext, config: DictConfig) -> None:
         except (HydraException, OmegaConfBaseException) as error:
             reasons = [str(cause).strip().splitlines()[0] for cause in (error, error.__cause__) if cause]
             raise InputError(f"{where}: {' '.join(reasons)}") from error
+        rehearsed.append((point, composed))
+    return rehearsed
 
 
 def _points(space: Space) -> Iterator[dict[str, Value]]:

@@ -1,7 +1,8 @@
 """What an app settles once a study, for all its trials: one worker asks it before the first, the others wait.
 
 It is asked where and as a trial runs: in a process of its own, on a slot's device. What it refuses (`InputError`) ends
-the sweep before its first trial.
+the sweep before its first trial. In each later session, and on each other machine, it is asked once more which data it
+sees: other data than the study began with end the sweep, unless they are to be accepted.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from besom.errors import InputError
+from besom.processes import this_machine
 from besom.secrecy import masked
 from besom.sweep.attempt import Attempt
-from besom.sweep.attrs import SETTLED, SETTLER
+from besom.sweep.attrs import FOUND, SETTLED, SETTLER
 from besom.sweep.hold import BEATS
 from besom.sweep.in_place import InPlace
 from besom.sweep.job import App, without_callbacks
@@ -26,7 +28,7 @@ from besom.sweep.outcome import Terms
 from besom.sweep.plan import Plan
 from besom.sweep.question import ANSWER, Question
 from besom.sweep.rehearsal import first_point
-from besom.sweep.study import Stop, Study
+from besom.sweep.study import Stop, Study, differences, other_data
 
 LEASH_S = 86400.0  # the pipe tells it of its worker's death
 LOOK_S = 0.2
@@ -34,11 +36,22 @@ LOOK_S = 0.2
 
 def settled(plan: Plan, app: App, study: Study, goes_on: Callable[[], bool]) -> Plan:
     """The plan, with what was settled; that is done by now, unless the sweep is to end."""
-    function, watch = asked_of(app), Watch(plan.lease_s)
-    while function and not study.recall(SETTLED) and goes_on():
+    watch = Watch(plan.lease_s)
+    seen = f"{supervisor.token if (supervisor := study.supervisor()) else ''} {this_machine()}"
+
+    def question() -> Question | None:
+        """What is still to be asked."""
+        known, asks = study.recall(SETTLED), asked_of(app)
+        if not asks:
+            return None
+        if known is None:
+            return asks
+        return None if seen in known.get("seen_by", ()) or asks.data is None else replace(asks, prepare=None)
+
+    while (asks := question()) and goes_on():
         mine = Lease.mine()
-        if study.may_settle(mine, watch):
-            study.remember(SETTLED, _settle(plan, app, study, mine, goes_on))
+        if study.may_settle(mine, watch, lambda: question() != asks):
+            _settle(plan, app, study, asks, seen, _keeping(mine, plan, study, goes_on))
         else:
             time.sleep(LOOK_S)
     if known := study.recall(SETTLED):
@@ -46,7 +59,8 @@ def settled(plan: Plan, app: App, study: Study, goes_on: Callable[[], bool]) -> 
     return plan
 
 
-def _settle(plan: Plan, app: App, study: Study, mine: Lease, goes_on: Callable[[], bool]) -> dict[str, Any] | None:
+def _keeping(mine: Lease, plan: Plan, study: Study, goes_on: Callable[[], bool]) -> Callable[[], bool]:
+    """Asked again and again whether the question must end; that renews the lease of who asks it."""
     lease, beaten = mine, time.monotonic()
 
     def must_end() -> bool:
@@ -56,27 +70,46 @@ def _settle(plan: Plan, app: App, study: Study, mine: Lease, goes_on: Callable[[
             study.remember(SETTLER, lease.as_attr())
         return not goes_on()
 
+    return must_end
+
+
+def _settle(plan: Plan, app: App, study: Study, asks: Question, seen: str, must_end: Callable[[], bool]) -> None:
+    known = study.recall(SETTLED)
     try:
-        return ask(plan, app, plan.space.overrides(first_point(plan.space)), must_end)
+        answer = ask(plan, app, asks, plan.space.overrides(first_point(plan.space)), must_end)
     except InputError as error:
         study.request_stop(Stop("refused", str(error)))
-        return None
+        return
+    if answer is None:
+        return
+    if known is None:
+        study.remember(SETTLED, {**answer, "seen_by": [seen]})
+        return
+    there, here = known.get("data"), answer["data"]
+    if there is not None and here is not None and (changes := differences(there, here)):
+        if plan.resume != "anyway":
+            study.remember(FOUND, here)
+            study.request_stop(Stop("changed", other_data(study.name, changes)))
+            return
+        study.note_changes(changes)
+    study.remember(SETTLED, {**known, "data": here or there, "seen_by": [*known.get("seen_by", ()), seen]})
 
 
-def asked_of(app: App) -> str | None:
-    """The function that `besom.prepare` has named."""
-    return getattr(app.task, "besom_prepare", None)
+def asked_of(app: App) -> Question | None:
+    """The functions that `besom.prepare` and `besom.fingerprint` have named; None: there are none."""
+    asks = Question(getattr(app.task, "besom_prepare", None), getattr(app.task, "besom_fingerprint", None))
+    return asks if asks.prepare or asks.data else None
 
 
-def ask(plan: Plan, app: App, overrides: list[str], must_end: Callable[[], bool]) -> dict[str, Any] | None:
-    """The app's answer for a trial with these overrides: `overrides` for all, and what is `said`; None: it must end.
+def ask(
+    plan: Plan, app: App, asks: Question, overrides: list[str], must_end: Callable[[], bool]
+) -> dict[str, Any] | None:
+    """The app's answer for a trial with these overrides, as `Question` writes it; None: it must end.
 
     Raises:
         InputError: what the app refuses.
     """
-    function = asked_of(app)
-    assert function
-    asked = replace(app, task=Question(function), context=without_callbacks(app.context))
+    asked = replace(app, task=asks, context=without_callbacks(app.context))
     terms = Terms(lambda value, step: False, must_end, LEASH_S, plan.trial_timeout_s)
     with TemporaryDirectory(prefix="besom-") as parent:
         folder = Path(parent) / "0"
@@ -92,4 +125,8 @@ def ask(plan: Plan, app: App, overrides: list[str], must_end: Callable[[], bool]
     if outcome.state == "interrupted":
         return None
     # the trials will say it better, if it is theirs too
-    return {"overrides": [], "said": masked(f"nothing was settled: {outcome.kind}: {outcome.reason}")}
+    return {
+        "overrides": [],
+        "said": masked(f"nothing was settled: {outcome.kind}: {outcome.reason}"),
+        "data": None,
+    }

@@ -16,10 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.errors import InputError
 from besom.secrecy import masked
-from besom.sweep.attrs import FOLDER, OPENED, SETTLED, SETTLER, SPACE, STOP, SUPERVISOR
+from besom.sweep.attrs import CHANGES, FINGERPRINT, FOLDER, ID, OPENED, SETTLED, SETTLER, SPACE, STOP, SUPERVISOR
 from besom.sweep.lease import Lease, Watch
 from besom.sweep.objective import Direction, Objective
 from besom.sweep.storage import all_or_nothing, alone, open_storage
+from besom.sweep.study_folder import claim, foreign, keep_claim, new_id
 from besom.sweep.version import Version
 
 SWEPT = "BESOM_STUDY"  # in the environment of all processes of a sweep: the study's identity
@@ -28,14 +29,19 @@ LOOK_S = 1.0  # between two looks for a beat
 
 
 class StudyChanged(InputError):  # noqa: N818 - what happened
-    """The study of that name searches another space, or for another objective."""
+    """The study of that name searches another space, for another objective, or with other settings or data."""
+
+    def __init__(self, why: str, *, adopts: bool = True) -> None:
+        """`adopts`: whether its trials say something about those of the sweep."""
+        super().__init__(why)
+        self.adopts = adopts
 
 
 @dataclass(frozen=True)
 class Stop:
     """Why no further trial is begun, whatever the budget says."""
 
-    cause: Literal["interrupted", "asked", "refused", "failing", "settled"]
+    cause: Literal["interrupted", "asked", "refused", "changed", "failing", "settled"]
     why: str = ""
 
     @property
@@ -77,6 +83,25 @@ class _Seen:
     attrs: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What all trials of a study share, and its space does not say; None: not compared."""
+
+    settings: Mapping[str, str] | None = None  # a line a key, as `fingerprint` has it
+    data: Mapping[str, str] | None = None  # what its app says of the data
+
+
+NOT_COMPARED = Shared()
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of what a study's trials share."""
+
+    after: int  # so many trials had an end then
+    lines: Sequence[str]
+
+
 class Study:
     """One connection to a study in its storage."""
 
@@ -105,40 +130,62 @@ class Study:
         space: dict[str, str],
         known: Sequence[Mapping[str, Any]] = (),
         adopted: Sequence[FrozenTrial] = (),
+        shared: Shared = NOT_COMPARED,
+        accept: bool = False,
     ) -> Self:
         """The study of that name: a new one in `folder`, or the one that is there, whose folder is kept.
 
         `space` describes what is searched, a line a key. A new study begins with the `adopted` trials of another one,
-        and then tries the `known` points, by Optuna's names.
+        and then tries the `known` points, by Optuna's names. `accept`: other settings hold from here on; the study
+        remembers that.
 
         Raises:
-            StudyChanged: the study there searches another space or for another objective.
+            StudyChanged: the study there searches another space, for another objective, or with other settings.
             InputError: the storage cannot be opened.
         """
-        directions = tuple(objective.direction for objective in objectives)
-        described = {objective.key: f"{objective.direction} {objective.name}" for objective in objectives} | space
         storage = open_storage(url)
         with alone(storage, f"besom {name}"):
-            study = _whole_or_new(storage, name, directions)
-            if (there := _directions(study)) != directions:
-                raise StudyChanged(
-                    f"study {name!r} in {masked(url)} has the objective {_said(there)}, but this sweep has "
-                    f"{_said(directions)}: choose another hydra.sweeper.study_name"
-                )
+            study = _whole_or_new(storage, name, tuple(objective.direction for objective in objectives))
             if FOLDER not in study.user_attrs:
-                study.set_user_attr(SPACE, described)
+                study.set_user_attr(SPACE, _described(objectives, space))
+                study.set_user_attr(FINGERPRINT, shared.settings)
                 study.add_trials(adopted)
                 for point in known:
                     study.enqueue_trial(dict(point))
-                study.set_user_attr(FOLDER, str(folder))
-            elif changes := _changes(study.user_attrs[SPACE], described):
-                raise StudyChanged(
-                    f"study {name!r} in {masked(url)} searches another space (- the study's, + this sweep's):\n"
-                    + "\n".join(f"  {line}" for line in changes)
-                    + "\nput it back, choose another hydra.sweeper.study_name, "
-                    "or go on from the trials that fit: hydra.sweeper.resume=fork"
-                )
+                study.set_user_attr(ID, identity := new_id())
+                study.set_user_attr(FOLDER, str(claim(folder, identity, name, url)))
+            elif changes := _compared(study, url, objectives, space, shared, accept=accept):
+                _note_changes(study, changes)
+                study.set_user_attr(FINGERPRINT, shared.settings)
+            elif study.user_attrs.get(FINGERPRINT) is None:
+                study.set_user_attr(FINGERPRINT, shared.settings)
         return cls(url, name)
+
+    def compare(
+        self, objectives: Sequence[Objective], space: dict[str, str], shared: Shared, *, accept: bool = False
+    ) -> list[str]:
+        """In what settings a sweep differs, where that is to be accepted, a line a change; nothing is written.
+
+        Raises:
+            StudyChanged: as `create`.
+        """
+        return _compared(self._study, self.url, objectives, space, shared, accept=accept)
+
+    def keep_folder(self) -> None:
+        """Raises InputError: another study has its folder."""
+        keep_claim(self.folder, self.recall(ID), self.name, self.url)
+
+    def foreign_folder(self) -> str | None:
+        """What is to be said where another study has its folder."""
+        return foreign(self.folder, self.recall(ID), self.name)
+
+    def note_changes(self, lines: Sequence[str]) -> None:
+        """Of what all trials share: they hold for those that end from here on."""
+        _note_changes(self._study, lines)
+
+    def changes(self) -> list[Change]:
+        """In the order in which they came."""
+        return [Change(*change) for change in self.recall(CHANGES) or ()]
 
     @property
     def folder(self) -> Path:
@@ -215,11 +262,11 @@ class Study:
         return Stop(**asked) if asked else None
 
     @all_or_nothing
-    def may_settle(self, mine: Lease, watch: Watch) -> bool:
+    def may_settle(self, mine: Lease, watch: Watch, is_done: Callable[[], bool]) -> bool:
         """True for one process at a time; for no other one until it is done, or dead."""
         with self.lock():
             asks = Lease.from_attr(self.recall(SETTLER))
-            if self.recall(SETTLED) or (asks and not watch.stopped(SETTLER, asks)):
+            if is_done() or (asks and not watch.stopped(SETTLER, asks)):
                 return False
             self.remember(SETTLER, mine.as_attr())
             return True
@@ -301,10 +348,73 @@ def _whole_or_new(storage: BaseStorage, name: str, directions: Sequence[Directio
     return study
 
 
-def _changes(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+def _described(objectives: Sequence[Objective], space: Mapping[str, str]) -> dict[str, str]:
+    return {objective.key: f"{objective.direction} {objective.name}" for objective in objectives} | dict(space)
+
+
+def _compared(
+    study: optuna.Study,
+    url: str,
+    objectives: Sequence[Objective],
+    space: Mapping[str, str],
+    shared: Shared,
+    *,
+    accept: bool,
+) -> list[str]:
+    """The lines in which the settings differ, if they are to be accepted. Raises StudyChanged."""
+    where, directions = f"study {study.study_name!r} in {masked(url)}", tuple(one.direction for one in objectives)
+    if (there := _directions(study)) != directions:
+        raise StudyChanged(
+            f"{where} has the objective {_said(there)}, but this sweep has {_said(directions)}: choose another "
+            "hydra.sweeper.study_name"
+        )
+    fixed = study.user_attrs.get(FINGERPRINT) or {}
+    if changes := differences(study.user_attrs[SPACE], _described(objectives, space)):
+        raise StudyChanged(
+            f"{where} searches another space (- the study's, + this sweep's):\n"
+            + listed(changes)
+            + "\nput it back, choose another hydra.sweeper.study_name, "
+            "or go on from the trials that fit: hydra.sweeper.resume=fork",
+            adopts=all((shared.settings or {}).get(key, value) == value for key, value in fixed.items()),
+        )
+    known = (study.user_attrs.get(SETTLED) or {}).get("data")
+    if shared.data is not None and known is not None and (changes := differences(known, shared.data)):
+        raise StudyChanged(other_data(study.study_name, changes), adopts=False)
+    if shared.settings is None or not fixed:
+        return []
+    changes = differences(fixed, shared.settings)
+    if changes and not accept:
+        raise StudyChanged(
+            f"{where} has other fixed settings (- the study's, + this sweep's):\n" + listed(changes) + WAYS_OUT,
+            adopts=False,
+        )
+    return changes
+
+
+WAYS_OUT = (
+    "\nput them back, begin a study of its own with hydra.sweeper.resume=fork, "
+    "or mix the two all the same, which is recorded: hydra.sweeper.resume=anyway"
+)
+
+
+def other_data(name: str, changes: Sequence[str]) -> str:
+    return f"study {name!r} was begun with other data (- the study's, + this sweep's):\n" + listed(changes) + WAYS_OUT
+
+
+def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """`- key: value` for what is only there, `+ key: value` for what is only here."""
     changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     sides = (("-", there), ("+", here))
     return [f"{sign} {key}: {side[key]}" for key in changed for sign, side in sides if key in side]
+
+
+def listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def _note_changes(study: optuna.Study, lines: Sequence[str]) -> None:
+    ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    study.set_user_attr(CHANGES, [*(study.user_attrs.get(CHANGES) or ()), [ended, list(lines)]])
 
 
 def _directions(study: optuna.Study) -> tuple[Direction, ...]:

@@ -19,9 +19,11 @@ from optuna.trial import FrozenTrial
 from besom.errors import InputError, RunError
 from besom.secrecy import public_override
 from besom.sweep.attrs import (
+    COMMIT,
     DEADLINE,
     EXPERIMENT,
     FIXED,
+    FOUND,
     LEASE_S,
     N_TRIALS,
     PROGRAM,
@@ -42,11 +44,12 @@ from besom.sweep.plan import Plan, Sweep
 from besom.sweep.proof import prove
 from besom.sweep.queue import Queue
 from besom.sweep.stopping import Judge
-from besom.sweep.study import SWEPT, Stop, Study
+from besom.sweep.study import SWEPT, Shared, Stop, Study, StudyChanged, differences, listed
 from besom.sweep.terminal import Progress, progress
 from besom.sweep.terminal.lines import summary
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import AwayError, Store
+from besom.tracking.facts import commit
 from besom.tracking.recorder import Status
 
 POLL_S = 0.5  # between two looks at the study while workers run
@@ -62,15 +65,20 @@ def supervise(sweep: Sweep) -> None:
         KeyboardInterrupt: stopped by the user; the same command goes on.
         RunError: workers die again and again, or no trial has completed.
     """
-    plan = sweep.plan
-    prove(sweep)
-    study = _study(sweep)
-    sweep = replace(sweep, plan=replace(plan, study_name=study.name))
-    watch = Watch(plan.lease_s)
+    sweep = prove(sweep)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
-    with study.supervised(watch) as renew:
-        _sweep(sweep, study, watch, renew)
+    while True:
+        study = _study(sweep)
+        watch = Watch(sweep.plan.lease_s)
+        try:
+            with study.supervised(watch) as renew:
+                _sweep(replace(sweep, plan=replace(sweep.plan, study_name=study.name)), study, watch, renew)
+            break
+        except StudyChanged:  # by its data, which only a worker can see
+            if sweep.plan.resume != "fork":
+                raise
+            sweep = replace(sweep, plan=replace(sweep.plan, data=study.recall(FOUND)))
     print(summary(Findings.of(study), sweep.plan.tracking_uri is not None))
     if not study.best():
         raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
@@ -81,9 +89,21 @@ def _study(sweep: Sweep) -> Study:
     known = [plan.space.known_point(point) for point in sweep.enqueue]
 
     def create(name: str, adopted: Sequence[FrozenTrial] = ()) -> Study:
-        return Study.create(plan.storage, name, plan.objectives, folder, plan.space.describe(), known, adopted)
+        return Study.create(
+            plan.storage,
+            name,
+            plan.objectives,
+            folder,
+            plan.space.describe(),
+            known,
+            adopted,
+            Shared(plan.fingerprint, plan.data),
+            accept=plan.resume == "anyway",
+        )
 
-    return open_or_fork(plan, create) if plan.forks else create(plan.study_name)
+    study = open_or_fork(plan, create) if plan.resume == "fork" else create(plan.study_name)
+    study.keep_folder()
+    return study
 
 
 def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) -> None:
@@ -91,6 +111,7 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
     os.environ[SWEPT] = study.identity
     study.remember(N_TRIALS, plan.n_trials)
+    _note_commit(study)
     study.remember(PROGRAM, plan.program)
     study.remember(QUESTION, plan.question)
     study.remember(SLOTS, len(plan.slots))
@@ -121,6 +142,16 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
             _close(page, ended, study.name)
 
 
+def _note_commit(study: Study) -> None:
+    """Other code may well give the same numbers: it is said, and not refused."""
+    before, now = study.recall(COMMIT), commit()
+    if before and now and before != now:
+        study.note_changes(changes := differences({"git commit": before}, {"git commit": now}))
+        print(f"study {study.name}: goes on with other code:\n{listed(changes)}")
+    if now:
+        study.remember(COMMIT, now)
+
+
 def _close(page: Page, ended: Status, study: str) -> None:
     try:
         page.close(ended)
@@ -135,6 +166,8 @@ def _heed(stop: Stop | None) -> None:
             raise KeyboardInterrupt
         case Stop(cause="refused", why=why):
             raise InputError(why)
+        case Stop(cause="changed", why=why):
+            raise StudyChanged(why, adopts=False)
         case Stop(cause="failing", why=why):
             raise RunError(why)
         case Stop(cause="settled", why=why):

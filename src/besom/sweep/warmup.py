@@ -59,7 +59,8 @@ def _measured(sweep: Sweep, overrides: list[str]) -> Warmup:
     app, plan = sweep.app, sweep.plan
     os.environ.update(plan.slots[0].environment())  # before torch wakes
     warm_up(getattr(app.task, "besom_preload", ()))
-    known = (ask(plan, app, overrides, lambda: False) if asked_of(app) else None) or {"overrides": [], "said": ""}
+    asks = asked_of(app)
+    known = (ask(plan, app, asks, overrides, lambda: False) if asks else None) or {"overrides": [], "said": ""}
     overrides = [*overrides, *known["overrides"]]
     with TemporaryDirectory(prefix="besom-") as parent:
         folder = Path(parent) / "0"

@@ -36,6 +36,13 @@ def requirements() -> str:
     return "\n".join(sorted(found, key=str.lower)) + "\n"
 
 
+def commit() -> str | None:
+    """Of the code in the working directory, in words; None: it is under no version control that is known here."""
+    found = _git()
+    changed = ", with changes not committed" if found.get("git.dirty") == "true" else ""
+    return f"{found['mlflow.source.git.commit'][:12]}{changed}" if found else None
+
+
 def _git() -> dict[str, str]:
     commit = _git_says("rev-parse", "HEAD")
     if commit is None:

@@ -116,6 +116,29 @@ class Store:
             raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
         return client
 
+    def was_deleted(self, run_id: str) -> bool:
+        """Whether the run is in MLflow's bin; one that MLflow does not know is not."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == "deleted")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def exists(self, run_id: str) -> bool:
+        """In the bin or not."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return True
+
     def create_run(
         self, name: str | None, tags: Mapping[str, str], parent: str | None = None, *, began_ms: int | None = None
     ) -> str:

@@ -23,7 +23,9 @@ class BesomSweeperConf:
     # the study
     storage: str = "sqlite:///optuna.db"
     study_name: str = "${hydra.job.name}"
-    resume: str = "continue"  # fork: a study that is there with another space is left as it is, and its trials are used
+    # of a study that is there with other settings or data; anyway: they hold from here on, which is recorded;
+    # fork: it is left as it is, and a study of its own uses its trials where they fit
+    resume: str = "continue"
     direction: Any = "${oc.select:objective.mode,minimize}"  # several objectives: a list
     metric: Any = "${oc.select:objective.metric,objective}"  # what the objective is called, for people
     params: dict[str, Any] = field(default_factory=dict)  # the search space

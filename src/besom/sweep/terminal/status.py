@@ -11,7 +11,7 @@ from rich.console import Console
 from besom.sweep.catalogue import chosen_among
 from besom.sweep.command import Command
 from besom.sweep.findings import Findings
-from besom.sweep.study import LOOK_S, Stop, Study
+from besom.sweep.study import LOOK_S, Stop, Study, listed
 from besom.sweep.terminal import console, is_watched, progress
 from besom.sweep.terminal.pace import left
 from besom.sweep.terminal.table import Room, picture
@@ -74,7 +74,8 @@ def _standing(study: Study, findings: Findings) -> str:
     else:
         how = f"{_break(findings)}, {todo} of {findings.n_trials} trials to go; {_go_on(study)}"
     question = f"\n{findings.question}" if findings.question else ""
-    return f"study {findings.name}: {how}{question}"
+    changes = [f"\nafter {one.after} trials it went on with a change:\n{listed(one.lines)}" for one in findings.changes]
+    return f"study {findings.name}: {how}{question}{''.join(changes)}"
 
 
 def _break(findings: Findings) -> str:

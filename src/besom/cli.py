@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import besom
+from besom.encoding import make_output_readable
 from besom.errors import INTERRUPTED, BesomError, near
 from besom.leaving import leave_at_once
 
@@ -43,6 +44,7 @@ exit: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted
 
 def main() -> None:
     leave_at_once()
+    make_output_readable()
     words = sys.argv[1:]
     verb, rest = (words[0], words[1:]) if words else ("--help", [])
     # what lies in the working directory can be named by _target_

@@ -11,7 +11,19 @@ from typing import Any, Self
 from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from besom.sweep.attrs import KIND, N_TRIALS, OVERRIDES, PROGRAM, QUESTION, REASON, RUN, SETTLED, SLOTS
+from besom.sweep.attrs import (
+    KIND,
+    N_TRIALS,
+    OVERRIDES,
+    PROGRAM,
+    QUESTION,
+    REASON,
+    RUN,
+    SETTLED,
+    SETTLER,
+    SLOTS,
+    TRACKING,
+)
 from besom.sweep.lease import Lease, held_by
 from besom.sweep.objective import Objective, described
 from besom.sweep.study import Change, Counts, Stop, Study
@@ -38,6 +50,7 @@ class Findings:
     slots: int  # of the supervisor's own workers
     stop: Stop | None  # what has ended its last sweep before the budget was spent
     optuna: OptunaStudy  # for what Optuna itself computes; not to be written to
+    waits_for: str = ""  # before the first trial of a session
     settled: str = ""  # what its app has settled for all trials, in words
     changes: Sequence[Change] = ()  # of its settings, data or code, between two sessions
 
@@ -58,6 +71,7 @@ class Findings:
             supervisor=study.supervisor(),
             slots=study.recall(SLOTS) or 0,
             settled=(study.recall(SETTLED) or {}).get("said", ""),
+            waits_for=_waits_for(study),
             stop=study.stop(),
             changes=study.changes(),
             optuna=study.as_optuna(),
@@ -111,6 +125,16 @@ def run_id(folder: Path, trial: FrozenTrial) -> str | None:
     A trial that ended before MLflow had made its run does not know it; its log does.
     """
     return trial.user_attrs.get(RUN) or run_of(folder / str(trial.number) / "run.jsonl")
+
+
+def _waits_for(study: Study) -> str:
+    """What keeps the slots of a study that is being swept from their first trial."""
+    asks = Lease.from_attr(study.recall(SETTLER))
+    if asks and not study.recall(SETTLED) and not asks.is_dead():
+        return "besom.prepare"
+    if study.recall(TRACKING) and not study.is_open():
+        return "MLflow"
+    return "a worker"
 
 
 def tie(group: Sequence[FrozenTrial], value: str) -> str:

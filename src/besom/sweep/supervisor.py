@@ -16,6 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
+from besom.encoding import make_output_readable
 from besom.errors import InputError, RunError
 from besom.secrecy import public_override
 from besom.sweep.attrs import (
@@ -65,6 +66,7 @@ def supervise(sweep: Sweep) -> None:
         KeyboardInterrupt: stopped by the user; the same command goes on.
         RunError: workers die again and again, or no trial has completed.
     """
+    make_output_readable()
     sweep = prove(sweep)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C

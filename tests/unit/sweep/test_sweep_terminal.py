@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
@@ -12,7 +13,7 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from rich.console import Console
 
-from besom.sweep.attrs import N_TRIALS, SLOTS, SUPERVISOR
+from besom.sweep.attrs import N_TRIALS, SETTLER, SLOTS, SUPERVISOR, TRACKING
 from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.lease import Lease, Watch
@@ -85,14 +86,50 @@ def test_a_slot_shows_its_trial_with_epoch_value_and_curve(swept):
     assert "lr=" in row
 
 
-def test_where_keys_have_no_room_they_stand_above_the_values(swept):
-    plan(swept, n_trials=9, slots=1)
+def test_a_value_never_stands_without_its_name(swept):
+    """Of a conditional space: each trial has other parameters."""
+    plan(swept, n_trials=9, slots=2)
     begin(swept)
+    claim = Queue(swept).claim(1000, lambda number: RandomSampler(seed=number), NopPruner(), "1")
+    claim.trial.suggest_float("optimizer.momentum [optimizer=sgd]", 0.25, 0.25)
 
-    [_, head, row, *_] = drawn(swept, width=80)
+    for width in (60, 80, 100, 140):
+        [_, head, one, other, *_] = drawn(swept, width=width)
+        assert head.endswith("parameters")
+        assert "activation=gelu" in one
+        assert "momentum=0.25" in other
 
-    assert "activation optimizer lr" in head
-    assert "gelu a_rather" in row
+
+@pytest.mark.parametrize(
+    ("about", "waits"),
+    [
+        ({TRACKING: "sqlite:///mlflow.db"}, "MLflow"),
+        ({TRACKING: None}, "a worker"),
+        ({SETTLER: Lease.mine().as_attr()}, "besom.prepare"),
+    ],
+)
+def test_a_slot_that_starts_says_what_it_waits_for(swept, about, waits):
+    plan(swept, n_trials=9, slots=1)
+    for key, value in about.items():
+        swept.remember(key, value)
+
+    assert f"starting: waits for {waits}" in drawn(swept, width=80)[2]
+
+
+def test_in_a_session_that_goes_on_with_a_study_slots_start_too(study):
+    plan(study, n_trials=9, slots=1)
+    Queue(study).complete(begin(study), (0.5,))
+
+    with study.supervised(Watch(30)):
+        assert "starting: waits for a worker" in drawn(study, width=100)[2]
+
+
+def test_trials_that_share_the_best_value_are_counted_beside_it(swept):
+    plan(swept, n_trials=9, slots=1)
+    for value in (0.75, 0.5, 0.75, 0.75):
+        Queue(swept).complete(begin(swept), (value,))
+
+    assert any("best val/acc 0.7500  trial 0  and 2 more share it" in line for line in drawn(swept))
 
 
 @pytest.mark.parametrize("slots", [1, 16])
@@ -285,6 +322,27 @@ def test_a_finished_trials_line_gives_up_its_parameters_before_its_end(study):
     assert narrow.endswith(" s")
 
 
+def test_each_finished_trial_has_a_line_of_one_format(study):
+    queue = Queue(study)
+    queue.complete(begin(study), (0.5,))
+    queue.prune(begin(study, reports=(0.9, 0.25)))
+    queue.prune(begin(study))
+    queue.fail(begin(study), "nan", "it returned\nnan")
+
+    for width in (None, 140):
+        lines = [one_line(trial, study.objectives(), width) for trial in study.trials()]
+        parts = [line.split("  ") for line in lines]
+        assert [line[:2] for line in parts] == [
+            ["trial 0 complete", "val/acc 0.5000"],
+            ["trial 1 pruned", "val/acc 0.2500 at step 1"],
+            ["trial 2 pruned", "without a value"],
+            ["trial 3 failed", "nan: it returned nan"],
+        ]
+        for _, _, tried, took in parts:
+            assert re.fullmatch(r"\d+\.\d s", took)
+            assert tried.startswith("activation=" if width else "model.activation=")
+
+
 def test_the_reason_of_a_failure_is_told_in_full(study):
     Queue(study).fail(begin(study), "exception", "word " * 40)
 
@@ -297,8 +355,8 @@ def test_two_keys_with_one_last_word_keep_what_tells_them_apart():
 
 def test_rows_of_one_table_are_all_written_in_one_way():
     assert fitting([{"net.lr": 1}, {"net.width": 100_000}], 14) == ["lr=1", "width=100000"]
-    assert fitting([{"net.lr": 1}, {"net.width": 100_000}], 8) == ["1", "100000"]
-    assert fitting([{"net.lr": 1}, {"net.width": 100_000}], 3) == ["1", "10…"]
+    assert fitting([{"net.lr": 1}, {"net.width": 100_000_000}], 14) == ["lr=1", "width=1000000…"]
+    assert fitting([{"net.lr": 1}, {"net.width": 100_000}], 8) == ["lr=1", "width=1…"]
 
 
 @pytest.mark.parametrize(

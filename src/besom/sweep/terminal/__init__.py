@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Protocol
 
 from rich.console import Console
 
+from besom.encoding import make_output_readable
 from besom.sweep.study import Study
 from besom.sweep.terminal.lines import Lines
 from besom.sweep.terminal.live import Live
@@ -28,6 +28,7 @@ class Progress(Protocol):
 @contextmanager
 def progress(study: Study, *, plain: bool = False) -> Iterator[Progress]:
     """Shows the last state once more on the way out. `plain`: the terminal is needed by others, a debugger too."""
+    make_output_readable()
     if plain or not is_watched():
         view: Progress = Lines(study)
         yield view
@@ -39,8 +40,7 @@ def progress(study: Study, *, plain: bool = False) -> Iterator[Progress]:
 
 
 def console() -> Console:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for our signs
+    make_output_readable()
     return Console(highlight=False)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
+from rich.cells import cell_len
 
-from besom.sweep.attrs import REASON
-from besom.sweep.findings import Findings, point, seconds, tie
+from besom.sweep.findings import Findings, point, seconds, tie, why
 from besom.sweep.objective import Objective, described
 from besom.sweep.study import Study
-from besom.sweep.terminal.words import fitting, pairs
+from besom.sweep.terminal.words import in_brief
 
 
 class Lines:
@@ -39,20 +39,32 @@ class Lines:
 def one_line(trial: FrozenTrial, objectives: Sequence[Objective], width: int | None = None) -> str:
     """`trial 7 complete  val/acc 0.9861  optimizer=adamw optimizer.lr=0.0031  4.2 s`
 
-    Where that does not fit `width`, the parameters give way; the reason of a failure is told in full.
+    Each has its number, its end, what came of it, its parameters and its time. Within a `width` the parameters have
+    short names and give way; the reason of a failure is told in full.
     """
     took = seconds(trial)
+    begins = f"trial {trial.number} {_came_of(trial, objectives)}"
     ends = "" if took is None else f"{took:.1f} s"
+    room = None if width is None else max(1, width - cell_len(begins) - cell_len(ends) - 4)
+    return "  ".join(filter(None, (begins, in_brief(point(trial), room), ends)))
+
+
+def _came_of(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
     match trial.state:
         case TrialState.COMPLETE:
-            begins = f"trial {trial.number} complete  {described(trial.values, objectives)}"
+            return f"complete  {described(trial.values, objectives)}"
         case TrialState.PRUNED:
-            begins = f"trial {trial.number} pruned"
+            return f"pruned  {_last(trial, objectives)}"
         case _:
-            begins, width = f"trial {trial.number} failed: {trial.user_attrs.get(REASON, 'no reason given')} ", None
-    room = None if width is None else width - len(begins) - len(ends) - 4
-    tried = pairs(point(trial)) if room is None else fitting([point(trial)], room)[0]
-    return f"{begins}  {tried}  {ends}"
+            return f"failed  {' '.join(why(trial).split()) or 'no reason given'}"
+
+
+def _last(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
+    """What a pruned trial has reported last; with several objectives none reports."""
+    if not trial.intermediate_values:
+        return "without a value"
+    step = max(trial.intermediate_values)
+    return f"{described([trial.intermediate_values[step]], objectives[:1])} at step {step}"
 
 
 def summary(findings: Findings, recorded: bool) -> str:

@@ -56,7 +56,7 @@ def _each_s(findings: Findings, busy: list[float]) -> float | None:
 
 def idle_share(findings: Findings, now: datetime) -> float | None:
     """Of the sweep's own slots, since this session's first trial; None before that."""
-    own = [trial for trial in _of_this_session(findings) if _is_own(trial)]
+    own = [trial for trial in of_this_session(findings) if _is_own(trial)]
     if not own or not findings.slots:
         return None
     first = min(trial.datetime_start for trial in own if trial.datetime_start)
@@ -65,7 +65,7 @@ def idle_share(findings: Findings, now: datetime) -> float | None:
     return max(0.0, 1 - busy / whole) if whole > 0 else None
 
 
-def _of_this_session(findings: Findings) -> Iterator[FrozenTrial]:
+def of_this_session(findings: Findings) -> Iterator[FrozenTrial]:
     began = findings.supervisor.since if findings.supervisor else float("inf")
     for trial in findings.trials:
         if trial.datetime_start and trial.datetime_start.timestamp() >= began:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from optuna.trial import FrozenTrial
 from rich.console import Group, RenderableType
@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from besom.sweep.findings import Findings, point, slot
-from besom.sweep.terminal.pace import busy_for, idle_share, left, running, to_go_s
-from besom.sweep.terminal.words import brief, fitting, number, span, sparkline
+from besom.sweep.terminal.pace import busy_for, idle_share, left, of_this_session, running, to_go_s
+from besom.sweep.terminal.words import fitting, in_brief, number, span, sparkline
 
 WIDE = 100  # columns of a terminal from which on there is room for a longer curve and for times
 NARROW = 60  # and below which there is none for a curve
@@ -66,16 +66,16 @@ def _natural(name: str) -> tuple[bool, list[tuple[int, str]]]:
 
 
 def _table(rows: list[Row], findings: Findings, room: Room, now: datetime) -> Table:
-    columns, waiting = _columns(findings, room, now), "idle" if findings.trials else "starting"
+    columns, waiting = _columns(findings, room, now), _waiting(findings)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     slots = max(4, min(16, max((len(name) for name, _ in rows), default=0)))
     table.add_column("slot", width=slots, no_wrap=True, style="dim")
     for column in columns:
         table.add_column(column.title, width=column.width, no_wrap=True, justify=column.justify, style=column.style)
     free = max(10, room.width - slots - 4 - sum(column.width + 2 for column in columns))
-    tried = [brief(point(trial)) for _, trial in rows if trial]
+    tried = [point(trial) for _, trial in rows if trial]
     written = fitting(tried, free)
-    table.add_column(Text(_heading(tried, written)), max_width=free, no_wrap=True, overflow="ellipsis")
+    table.add_column("parameters", max_width=free, no_wrap=True, overflow="ellipsis")
     texts = iter(written)
     for name, trial in rows:
         cells = [column.cell(trial) if trial else "" for column in columns]
@@ -83,11 +83,11 @@ def _table(rows: list[Row], findings: Findings, room: Room, now: datetime) -> Ta
     return table
 
 
-def _heading(points: list[dict[str, Any]], written: list[str]) -> str:
-    """Of parameters: their names, where these are not beside the values."""
-    if any("=" in text for text in written) or not any(points):
-        return "parameters"
-    return " ".join(dict.fromkeys(key for one in points for key in one))
+def _waiting(findings: Findings) -> str:
+    """What a slot without a trial does."""
+    if any(of_this_session(findings)) or not findings.is_swept or not left(findings):
+        return "idle"
+    return f"starting: waits for {findings.waits_for}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,10 @@ def _best(findings: Findings, room: Room) -> Text:
         return _line("no trial is complete yet", "dim")
     [best] = findings.best
     line = _line(f"best {findings.said(best)}", "bold green").append(f"  trial {best.number}  ", "not bold default")
-    return line.append(fitting([brief(point(best))], room.width - line.cell_len)[0], "not bold default")
+    shared = len(findings.best_groups[0])
+    if shared > 1:
+        line.append(f"and {shared - 1} more share it  ", "not bold default")
+    return line.append(in_brief(point(best), max(1, room.width - line.cell_len)), "not bold default")
 
 
 def _how_far(findings: Findings, room: Room, now: datetime) -> Table:

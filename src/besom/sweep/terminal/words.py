@@ -12,29 +12,39 @@ from rich.text import Text
 from besom.sweep.value import as_pairs as pairs
 from besom.sweep.value import brief, short
 
-__all__ = ["brief", "fitting", "number", "pairs", "span", "sparkline"]
+__all__ = ["brief", "cut", "fitting", "in_brief", "number", "pairs", "span", "sparkline"]
 
+LONGEST = 8  # cells of a value, where there is little room
 LEVELS = "▁▂▃▄▅▆▇█"
 
 
-def values(point: Mapping[str, Any]) -> str:
-    """`gelu 0.0031`, where there is no room for keys."""
-    return " ".join(" ".join(map(short, point.values())).split())
-
-
 def fitting(points: Sequence[Mapping[str, Any]], width: int) -> list[str]:
-    """All in the same way: with their keys, with short ones, with none, or cut to `width` cells."""
-    for form in (pairs, lambda point: pairs(brief(point)), values):
+    """All in the same way, names beside values: with their keys, with short ones, with short values, or cut to `width`.
+
+    Trials of a conditional space have different parameters: a value without its name could be of any.
+    """
+    for form in (pairs, lambda point: pairs(brief(point)), _terse):
         written = [form(point) for point in points]
         if all(cell_len(text) <= width for text in written):
             return written
-    return [_cut(text, width) for text in written]
+    return [cut(text, width) for text in written]
 
 
-def _cut(text: str, width: int) -> str:
-    cut = Text(text)
-    cut.truncate(max(1, width), overflow="ellipsis")
-    return cut.plain
+def in_brief(point: Mapping[str, Any], width: int | None = None) -> str:
+    """`optimizer=adamw lr=0.0031`, always in this one way; cut to `width` cells."""
+    return pairs(point) if width is None else cut(pairs(brief(point)), width)
+
+
+def _terse(point: Mapping[str, Any]) -> str:
+    """Of long values only the beginning."""
+    return pairs({key: cut(short(value), LONGEST) for key, value in brief(point).items()})
+
+
+def cut(text: str, width: int) -> str:
+    """With an ellipsis, where it is longer."""
+    whole = Text(text)
+    whole.truncate(max(1, width), overflow="ellipsis")
+    return whole.plain
 
 
 def number(value: float) -> str:

@@ -188,3 +188,216 @@ def test_interpolations_in_hydras_own_overrides_are_each_trials_and_secrets_are_
         assert kept["job"]["env_set"]["GIVEN"] == "${oc.env:WHISPERED}"
     for path in shell.folder.rglob("*.yaml"):
         assert "h4rmless" not in path.read_text(), path
+
+
+NAMES = """
+import multiprocessing, pickle, sys, threading
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+LOCK = threading.Lock()
+
+class Net:
+    class Layer:
+        pass
+
+    def __init__(self, width):
+        self.width = width
+
+@dataclass
+class Settings:
+    width: int = 3
+
+@dataclass
+class Conf:
+    x: float = 0.0
+    net: dict = field(default_factory=lambda: {"_target_": "__main__.Net", "width": "${twice:2}"})
+    settings: Settings = field(default_factory=Settings)
+
+ConfigStore.instance().store(name="conf", node=Conf)
+
+def square(x):
+    return x * x
+
+@hydra.main(version_base="1.3", config_path=None, config_name="conf")
+def main(cfg):
+    assert sys.modules["__main__"].main.__wrapped__.__globals__ is globals()
+    assert __name__ == "__main__"
+    with LOCK:
+        net = instantiate(cfg.net)
+    assert type(net) is Net and net.width == 4, net
+    assert type(OmegaConf.to_object(cfg)) is Conf
+    kept = pickle.dumps([net, Net.Layer, square])
+    assert b"__mp_main__" not in kept and len(kept) < 200
+    assert type(pickle.loads(kept)[0]) is Net
+    Path("net.pickle").write_bytes(kept)
+    for method in ("fork", "spawn"):
+        context = multiprocessing.get_context(method)
+        with context.Pool(2) as pool:
+            assert pool.map(square, [2, 3]) == [4, 9]
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            assert pool.submit(square, 3).result() == 9
+    return cfg.x
+
+START
+"""
+GUARDED = """
+if __name__ == "__main__":
+    OmegaConf.register_new_resolver("twice", lambda x: 2 * x)
+    main()
+"""
+UNGUARDED = """
+OmegaConf.register_new_resolver("twice", lambda x: 2 * x)
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "started", "start"),
+    [("sub/app.py", "sub/app.py", GUARDED), ("pkg/mod.py", "-m pkg.mod", GUARDED), ("app.py", "app.py", UNGUARDED)],
+)
+def test_a_trial_finds_the_scripts_own_names_in_main(shell: Shell, file: str, started: str, start: str) -> None:
+    app = NAMES.replace("START", start)
+    # of a script that starts whenever it is run Python itself cannot spawn a process
+    shell.write(file, app if start == GUARDED else app.replace('("fork", "spawn")', '("fork",)'))
+    done = sweep(shell, "x=interval(0,1)", app=started)
+    assert done.returncode == 0, done.stderr + output(shell)
+    assert "2 complete" in done.stdout, output(shell)
+    loads = "import pickle\nclass Net:\n    class Layer: pass\ndef square(x): pass\n"
+    assert shell.run(sys.executable, "-c", f"{loads}pickle.load(open('net.pickle', 'rb'))").returncode == 0
+
+
+def test_a_script_that_does_not_run_twice_is_swept_with_copies_of_its_functions_and_says_so(shell: Shell) -> None:
+    once = "from pathlib import Path\nPath('once').mkdir()\n"
+    shell.write("app.py", once + CHDIR.format(version="version_base='1.3', "))
+    done = sweep(shell, "+x=interval(0,1)", "hydra.sweeper.n_trials=1")
+    assert done.returncode == 0, done.stderr + output(shell)
+    assert "could not be run again in this trial's process" in output(shell)
+    assert "FileExistsError" in output(shell)
+
+
+def test_an_app_without_a_script_is_swept_with_copies(shell: Shell) -> None:
+    words = ["app", "-m", *WORDS, "+x=interval(0,1)", "hydra.sweeper.study_name=typed"]
+    typed = CHDIR.format(version="version_base='1.3', ").replace("import os", f"import sys; sys.argv = {words!r}")
+    process = subprocess.Popen(
+        [sys.executable, "-"], cwd=shell.folder, env=shell.env, text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    out, err = process.communicate(typed, timeout=300)
+    assert process.returncode == 0, err + output(shell)
+    assert "2 complete" in out
+
+
+ENDING = """
+import atexit, logging, os, tempfile, threading, time
+from pathlib import Path
+import hydra
+import besom
+
+KEPT = tempfile.TemporaryDirectory()
+atexit.register(lambda: Path("handlers").open("a").write("at the top\\n"))
+
+def late():
+    time.sleep(0.5)
+    Path("handlers").open("a").write("thread\\n")
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    folder = tempfile.TemporaryDirectory()
+    main.kept = folder
+    Path("folders").open("a").write(f"{KEPT.name}\\n{folder.name}\\n")
+    atexit.register(lambda: Path("handlers").open("a").write("in the task\\n"))
+    writer = open("unflushed", "a")
+    writer.write("flushed\\n")
+    main.writer = writer
+    atexit.register(writer.close)
+    threading.Thread(target=late).start()
+    if cfg.get("hang"):
+        atexit.register(time.sleep, 1000)
+    if cfg.get("fluent"):
+        import mlflow
+        mlflow.set_tracking_uri("sqlite:///mlflow.db")
+        mlflow.set_experiment("mine")
+        mlflow.start_run()
+        mlflow.log_metric("x", cfg.x)
+    if cfg.x == 2:
+        raise ValueError("two")
+    return cfg.x
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_a_trials_process_ends_as_a_python_process_does(shell: Shell) -> None:
+    shell.write("app.py", ENDING)
+    words = ("hydra/sweeper/sampler=grid", "hydra.sweeper.max_failure_rate=null")
+    done = sweep(shell, "+x=1,2", "+fluent=true", *words)
+    assert done.returncode == 0, done.stderr + output(shell)
+    handlers = (shell.folder / "handlers").read_text().split("\n")
+    assert sorted(filter(None, handlers)) == sorted(["thread", "in the task", "at the top"] * 2 + ["at the top"]), (
+        output(shell)
+    )
+    assert (shell.folder / "unflushed").read_text() == "flushed\n" * 2
+    folders = (shell.folder / "folders").read_text().split()
+    assert len(set(folders)) == 4
+    assert not [folder for folder in folders if Path(folder).exists()]
+    shell.experiment = "mine"
+    assert [run.info.status for run in shell.runs()] == ["FINISHED"] * 2
+
+
+def test_what_hangs_at_a_trials_end_is_not_waited_for(shell: Shell) -> None:
+    shell.write("app.py", ENDING)
+    done = sweep(shell, "+x=interval(3,4)", "+hang=true", "hydra.sweeper.n_trials=1")
+    assert done.returncode == 0, done.stderr + output(shell)
+    assert "1 complete" in done.stdout
+    assert "has not ended 10 s after its result" in output(shell)
+
+
+SLOW = """
+import os
+from pathlib import Path
+from slow import VALUE
+import seeded, threaded
+try:
+    import absent
+except ImportError:
+    absent = None
+import broken_inside
+import numpy as np
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    assert seeded.DRAWN == 0.13436424411240122
+    assert threaded.THREAD.is_alive()
+    assert "BESOM_PRELOAD" not in os.environ
+    Path("drawn").open("a").write(f"{np.random.rand()}\\n")
+    return cfg.x
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_what_a_script_imports_at_its_top_is_imported_once_if_it_may_be(shell: Shell) -> None:
+    log = "import os\nfrom pathlib import Path\nPath('{0}').open('a').write(f'{{os.getpid()}}\\n')\n"
+    shell.write("slow.py", log.format("slow") + "VALUE = 1\n")
+    shell.write("seeded.py", log.format("seeded") + "import random\nrandom.seed(1)\nDRAWN = random.random()\n")
+    shell.write("threaded.py", "import threading, time\nTHREAD = threading.Thread(target=time.sleep, args=(60,),"
+                " daemon=True)\nTHREAD.start()\n")  # fmt: skip
+    shell.write("broken_inside.py", "import sys\nif 'besom.sweep.warm' in sys.modules and not sys.modules['__main__']."
+                "__dict__.get('hydra'):\n    raise ValueError('no')\n")  # fmt: skip
+    shell.write("app.py", "import hydra\n" + SLOW)
+    done = sweep(shell, "+x=interval(0,1)")
+    assert done.returncode == 0, done.stderr + output(shell)
+    assert "2 complete" in done.stdout, output(shell)
+    assert len(set((shell.folder / "slow").read_text().split())) == 2  # the sweep's own process, and the fork server
+    assert len(set((shell.folder / "drawn").read_text().split())) == 2
+    log_of_worker = "\n".join(path.read_text() for path in shell.folder.glob("multirun/*/*/workers/*/job.log"))
+    assert "seeded is imported anew by each trial" in log_of_worker
+    assert "threaded is imported anew by each trial" in log_of_worker

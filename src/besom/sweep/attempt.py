@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Self
@@ -25,9 +25,11 @@ import cloudpickle
 from omegaconf import DictConfig
 
 from besom import trial
-from besom.sweep import ranks
+from besom.sweep import ending, ranks
 from besom.sweep.job import App
 from besom.sweep.outcome import Outcome, Terms, death, oom_kills
+from besom.sweep.preload import Asked, take_asked
+from besom.sweep.script import run_again
 
 POLL_S = 0.5  # between two looks at whether the sweep is to stop
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
@@ -42,17 +44,19 @@ MALLOC = ":".join(
 STOPPED = Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
 
 
-def warm_up(modules: Sequence[str]) -> None:
-    """Start the fork server with these modules imported; trials fork from it. Returns at once."""
+def warm_up(app: App) -> None:
+    """Start the fork server with the app's modules imported; trials fork from it. Returns at once."""
     os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
     # a trial is told its worker's start method, and would not know that of joblib's processes, "loky"
     multiprocessing.set_start_method("forkserver", force=True)
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["besom.sweep.warm", *modules, "besom.sweep.warmed"])
+    server.set_forkserver_preload(["besom.sweep.warm", "besom.sweep.warmed"])
     from multiprocessing.forkserver import ensure_running
 
+    Asked.of(app.preload, app.program).ask()
     with _deaf():
         ensure_running()
+    take_asked()
 
 
 @contextlib.contextmanager
@@ -75,8 +79,8 @@ class Attempt:
     What the trial prints goes to the file `output`.
     """
 
-    def __init__(self, app: bytes, output: Path, terms: Terms) -> None:
-        """`app`: what all its trials share, pickled (`App.pickled`)."""
+    def __init__(self, app: App, output: Path, terms: Terms) -> None:
+        self._app = app
         self._terms = terms
         self._begun = False
         self._has_spoken = False
@@ -84,7 +88,7 @@ class Attempt:
         self._pulled, self._cut = time.monotonic(), False
         self._pipe, theirs = multiprocessing.Pipe()
         feels, self._leash = multiprocessing.Pipe(duplex=False)
-        arguments = (app, theirs, feels, terms.leash_s, str(output))
+        arguments = (app.pickled, theirs, feels, terms.leash_s, str(output))
         self._process = multiprocessing.get_context("forkserver").Process(target=_run, args=arguments, name="trial")
         self._process.start()
         self.pid: int = self._process.pid  # type: ignore[assignment]  # it has one, now that it is started
@@ -101,7 +105,7 @@ class Attempt:
         """Run the trial of that config to its end. Its process, unless it has died, is there until `__exit__`."""
         self._begun = True
         with contextlib.suppress(OSError):  # it has died already, as is seen next
-            self._pipe.send_bytes(cloudpickle.dumps(config))
+            self._pipe.send_bytes(self._app.packed(config))
         return self._follow()
 
     def __enter__(self) -> Self:
@@ -111,7 +115,8 @@ class Attempt:
         """Nothing of the trial is left."""
         if not self._begun or self._has_spoken:
             self._pipe.close()  # on which it waits: for its config, or to be looked at for the last time
-        self._process.join(timeout=1.0)  # it has said its last word, and is on its way out
+        # it has said its last word, and is on its way out
+        self._process.join(timeout=ending.LIMIT_S + 2.0 if self._has_spoken or not self._begun else 1.0)
         if self._process.is_alive():
             self._process.terminate()
             self._process.join(GRACE_S)
@@ -181,19 +186,37 @@ class _Worker:
 
 def _run(app: bytes, pipe: Connection, leash: Connection, leash_s: float, output: str) -> None:
     os.setsid()  # so that what it starts can be ended with it
+    ending.begin()
+    _draw_anew()
     write_output_to(output)
     threading.Thread(target=_feel, args=(leash, leash_s), name="besom-leash", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with which the worker ends it
     # what the task function starts (a DataLoader's workers) should start as it would outside a sweep
     multiprocessing.set_start_method(None, force=True)
-    asked: App = cloudpickle.loads(app)
+    try:
+        _try(cloudpickle.loads(app), pipe)
+    finally:
+        ending.end()
+
+
+def _draw_anew() -> None:
+    """Each trial its own random numbers: those of a generator that was forked would be its neighbours' too."""
+    for name in ("numpy.random", "torch"):  # Python's own does so by itself
+        if module := sys.modules.get(name):
+            module.seed()
+
+
+def _try(app: App, pipe: Connection) -> None:
+    with contextlib.suppress(OSError):  # a launcher may have started the worker elsewhere, even on a machine without it
+        os.chdir(app.config.hydra.runtime.cwd)
+    run_again(app.program)
     try:
         config: DictConfig = cloudpickle.loads(pipe.recv_bytes())
     except (EOFError, OSError):  # there is none: the trial is over
         return
     trial.listen(_Worker(pipe))
-    pipe.send(ranks.run(asked.job(config)))
+    pipe.send(ranks.run(app.job(config)))
     with contextlib.suppress(EOFError, OSError):  # till then its worker can see what it has used
         pipe.recv()
 

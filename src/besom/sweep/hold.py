@@ -120,7 +120,7 @@ class Hold:
         terms = Terms(self._on_report, self._must_end, leash_s=0.8 * plan.lease_s, timeout_s=plan.trial_timeout_s)
         if plan.isolation == "none":
             return InPlace(self._app, terms)
-        return Attempt(self._app.pickled, folder / "output.log", terms)
+        return Attempt(self._app, folder / "output.log", terms)
 
     def _on_report(self, value: float, step: int) -> bool:
         if len(self._plan.objectives) > 1:  # no one number tells whether such a trial is worth its end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,24 +27,31 @@ from besom.errors import InputError
 from besom.hydra_versions import changes_directory
 from besom.kept import keep, take_over
 from besom.sweep.program import Program
+from besom.sweep.script import dumps
 
 
-def refuse_homebound(task: TaskFunction) -> None:
-    """Raises InputError: the task function cannot be sent to another process."""
-    try:
-        cloudpickle.dumps(task)
-    except Exception as error:  # whatever an object says that is asked to be pickled
-        name = getattr(task, "__name__", repr(task))
-        raise InputError(
-            f"the task function {name} cannot be sent to a worker's process: {error}; make what it refers to inside "
-            "the function, or in a module that it imports, or run one trial at a time here: "
-            "hydra.sweeper.isolation=none"
-        ) from error
+def refuse_homebound(app: App) -> None:
+    """Raises InputError: the task function, or a callback, cannot be sent to another process."""
+    parts = {f"task function {getattr(app.task, '__name__', app.task)}": app.task}
+    parts |= {f"callback {type(callback).__name__}": callback for callback in app.context.callbacks.callbacks}
+    for name, part in parts.items():
+        try:
+            dumps(part, app.program)
+        except Exception as error:  # whatever an object says that is asked to be pickled
+            raise InputError(
+                f"the {name} cannot be sent to a worker's process: {error}; make what it refers to inside the "
+                "function, or in a module that it imports, or run one trial at a time here: "
+                "hydra.sweeper.isolation=none"
+            ) from error
 
 
 @dataclass(frozen=True)
 class App:
-    """The Hydra app that is swept."""
+    """The Hydra app that is swept.
+
+    In other processes than the user's, what it is made of stays packed until a trial's process needs it: only there
+    is the app's script (`script.py`).
+    """
 
     task: TaskFunction
     context: HydraContext
@@ -63,20 +71,52 @@ class App:
         return config
 
     def job(self, config: DictConfig) -> Job:
-        return Job(self.task, self.context, config, self.program, self._singletons)
+        if "task" in vars(self):
+            return Job(self.task, self.context, config, self.program, self._singletons)
+        task, callbacks, singletons = cloudpickle.loads(self._parts)
+        return Job(task, HydraContext(self.context.config_loader, callbacks), config, self.program, singletons)
+
+    def packed(self, config: DictConfig) -> bytes:
+        """A trial's config, for its process."""
+        return dumps(config, self.program)
 
     @cached_property
     def pickled(self) -> bytes:
         """For a trial's process: once for all trials."""
-        _ = self._singletons  # of this process, not of the trial's
-        pickled: bytes = cloudpickle.dumps(self)
-        return pickled
+        return bytes(cloudpickle.dumps(self))
+
+    @cached_property
+    def preload(self) -> Sequence[str]:
+        """The modules that `besom.preload` has named."""
+        modules: Sequence[str] = getattr(self.task, "besom_preload", ())
+        return modules
+
+    @cached_property
+    def prepare(self) -> str | None:
+        """The function that `besom.prepare` has named."""
+        return getattr(self.task, "besom_prepare", None)
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """The function that `besom.fingerprint` has named."""
+        return getattr(self.task, "besom_fingerprint", None)
+
+    @cached_property
+    def _parts(self) -> bytes:
+        return dumps((self.task, self.context.callbacks, self._singletons), self.program)
 
     @cached_property
     def _singletons(self) -> dict[Any, Any]:
         """Hydra's: no trial changes those of this process."""
         state: dict[Any, Any] = Singleton.get_state()
         return state
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = ("config", "program", "preload", "prepare", "fingerprint", "_parts")
+        return {**{name: getattr(self, name) for name in names}, "context": without_callbacks(self.context)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import Self
 
 from hydra._internal.utils import get_args_parser
@@ -22,11 +23,14 @@ class Program:
     script: str
     module: str | None = None  # of `python -m module`
     options: tuple[str, ...] = ()  # where Hydra finds the config: --config-name other
+    file: str | None = None  # the script's; None: there is none, as in a notebook
+    path: tuple[str, ...] = ()  # where it imports from
 
     @classmethod
     def running(cls) -> Self:
         """The Hydra app of this process."""
-        spec = sys.modules["__main__"].__spec__
+        main = sys.modules["__main__"]
+        spec, file = main.__spec__, getattr(main, "__file__", None)
         given = vars(get_args_parser().parse_known_args()[0])
         options = [
             word
@@ -34,7 +38,14 @@ class Program:
             if given[name] is not None
             for word in (f"--{name.replace('_', '-')}", given[name])
         ]
-        return cls(sys.argv[0], spec.name if spec else None, tuple(options))
+        path = tuple(str(Path(place).absolute()) for place in sys.path)
+        script = str(Path(file).absolute()) if file else None
+        return cls(sys.argv[0], spec.name if spec else None, tuple(options), script, path)
+
+    @property
+    def runs_again(self) -> bool:
+        """Whether there is a script that another process can run, to find what this one's `__main__` has."""
+        return self.file is not None and Path(self.file).suffix != ".ipynb"
 
     def __str__(self) -> str:
         match self.module:

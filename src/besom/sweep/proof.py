@@ -23,7 +23,7 @@ def prove(sweep: Sweep) -> Sweep:
     """
     plan, app = sweep.plan, sweep.app
     if plan.isolation == "process":
-        refuse_homebound(app.task)
+        refuse_homebound(app)
     composed = rehearse(plan.space, app.context, app.config)
     check(plan.sampler, plan.space, plan.pruner, len(plan.objectives))
     make_terminator(plan.rules.terminator)

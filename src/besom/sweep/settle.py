@@ -97,7 +97,7 @@ def _settle(plan: Plan, app: App, study: Study, asks: Question, seen: str, must_
 
 def asked_of(app: App) -> Question | None:
     """The functions that `besom.prepare` and `besom.fingerprint` have named; None: there are none."""
-    asks = Question(getattr(app.task, "besom_prepare", None), getattr(app.task, "besom_fingerprint", None))
+    asks = Question(app.prepare, app.fingerprint)
     return asks if asks.prepare or asks.data else None
 
 
@@ -115,7 +115,7 @@ def ask(
         folder = Path(parent) / "0"
         folder.mkdir()
         alone = plan.isolation == "none"
-        attempt = InPlace(asked, terms) if alone else Attempt(asked.pickled, folder / "output.log", terms)
+        attempt = InPlace(asked, terms) if alone else Attempt(asked, folder / "output.log", terms)
         with attempt:
             outcome = attempt.outcome(app.compose(0, overrides, folder))
         if outcome.state == "complete":

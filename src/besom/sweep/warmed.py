@@ -7,4 +7,13 @@ import os
 gc.enable()
 # a trial's search for garbage would take 0.4 s each time, and copy every page that has an object on it
 gc.freeze()
-atexit.register(os._exit, 0)  # it has nothing to put in order; to take down all it has imported takes a second
+SERVER = os.getpid()
+
+
+def _leave() -> None:
+    """It has nothing to put in order; to take down all it has imported takes a second. Its trials have."""
+    if os.getpid() == SERVER:
+        os._exit(0)
+
+
+atexit.register(_leave)

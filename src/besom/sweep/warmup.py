@@ -58,7 +58,7 @@ def estimate(sweep: Sweep, overrides: list[str], n_trials: int) -> str:
 def _measured(sweep: Sweep, overrides: list[str]) -> Warmup:
     app, plan = sweep.app, sweep.plan
     os.environ.update(plan.slots[0].environment())  # before torch wakes
-    warm_up(getattr(app.task, "besom_preload", ()))
+    warm_up(app)
     asks = asked_of(app)
     known = (ask(plan, app, asks, overrides, lambda: False) if asks else None) or {"overrides": [], "said": ""}
     overrides = [*overrides, *known["overrides"]]
@@ -68,7 +68,7 @@ def _measured(sweep: Sweep, overrides: list[str]) -> Warmup:
         epochs = app.compose(0, overrides, folder).trainer.max_epochs
         config = app.compose(0, [*overrides, "trainer.max_epochs=1"], folder)
         terms = Terms(lambda value, step: False, lambda: False, LEASH_S, plan.trial_timeout_s)
-        with Attempt(app.pickled, folder / "output.log", terms) as attempt:
+        with Attempt(app, folder / "output.log", terms) as attempt:
             began = time.monotonic()  # its process is there: the slow imports are done
             outcome = attempt.outcome(config)
             took_s = time.monotonic() - began

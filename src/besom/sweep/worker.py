@@ -53,7 +53,7 @@ class Worker:
         """Pull trials until the study is complete; how many this worker has run."""
         slot = self.plan.slots[HydraConfig.get().job.num % len(self.plan.slots)]
         os.environ.update(slot.environment())  # inherited by the fork server, before torch wakes
-        warm_up(getattr(self.app.task, "besom_preload", ()))
+        warm_up(self.app)
         asked = Asked()
         put_off = _on_signals({**dict.fromkeys(TO_WORKER, asked.to_leave), signal.SIGHUP: asked.to_finish})
         done = self.pull(asked, slot=HydraConfig.get().sweep.subdir.removeprefix("workers/"))

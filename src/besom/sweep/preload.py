@@ -1,0 +1,74 @@
+"""What the fork server of trials is asked to import, handed over by its environment."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from besom.sweep.program import Program
+
+ASKED = "BESOM_PRELOAD"  # in the environment of the fork server alone
+# they start threads or take a GPU, some only with their first use: each trial imports them for itself
+NEVER = frozenset(
+    ("mlflow", "ray", "wandb", "tensorflow", "jax", "jaxlib", "cupy", "pycuda", "comet_ml", "neptune", "clearml")
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    named: tuple[str, ...] = ()  # by `besom.preload`
+    found: tuple[str, ...] = ()  # at the top of the app's script
+    path: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, named: Sequence[str], program: Program) -> Self:
+        return cls((*named,), tuple(imported(program)), program.path)
+
+    def without(self, module: str) -> Self:
+        return replace(self, found=tuple(other for other in self.found if other != module))
+
+    def ask(self) -> None:
+        """What is started now and imports `besom.sweep.warm` is asked."""
+        os.environ[ASKED] = json.dumps(asdict(self))
+
+
+def take_asked() -> Asked:
+    """Once: no trial finds it in its environment."""
+    asked = os.environ.pop(ASKED, None)
+    return Asked(**{key: tuple(value) for key, value in json.loads(asked).items()}) if asked else Asked()
+
+
+def imported(program: Program) -> Iterator[str]:
+    """The modules that the app's script imports at its top, whatever else is written there."""
+    if not program.runs_again or program.file is None:
+        return
+    try:
+        tree = ast.parse(Path(program.file).read_bytes())
+    except (OSError, SyntaxError, ValueError):  # a trial says better what is wrong with it
+        return
+    package = program.module.rpartition(".")[0] if program.module else ""
+    for module in dict.fromkeys(_modules(tree.body, package)):
+        if module.partition(".")[0] not in NEVER:
+            yield module
+
+
+def _modules(body: Sequence[ast.stmt], package: str) -> Iterator[str]:
+    for statement in body:
+        match statement:
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module=module, level=level, names=names):
+                try:
+                    source = importlib.util.resolve_name("." * level + (module or ""), package)
+                except ImportError:  # beyond the top-level package
+                    continue
+                yield source
+                yield from (f"{source}.{name.name}" for name in names if name.name != "*" and level and not module)
+            case ast.Try(body=inner) | ast.With(body=inner):
+                yield from _modules(inner, package)

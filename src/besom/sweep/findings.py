@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,6 +50,7 @@ class Findings:
     slots: int  # of the supervisor's own workers
     stop: Stop | None  # what has ended its last sweep before the budget was spent
     optuna: OptunaStudy  # for what Optuna itself computes; not to be written to
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what took long to compute from it
     waits_for: str = ""  # before the first trial of a session
     settled: str = ""  # what its app has settled for all trials, in words
     changes: Sequence[Change] = ()  # of its settings, data or code, between two sessions

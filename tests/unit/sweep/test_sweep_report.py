@@ -35,9 +35,10 @@ from besom.sweep.objective import Objective, objectives
 from besom.sweep.params import parse
 from besom.sweep.queue import Queue
 from besom.sweep.report import write
-from besom.sweep.report.chart import Chart
+from besom.sweep.report.chart import Chart, NothingToShow
 from besom.sweep.report.contours import contours
 from besom.sweep.report.html import page
+from besom.sweep.report.importances import importance, importances
 from besom.sweep.report.parallel import parallel
 from besom.sweep.report.slices import slices
 from besom.sweep.report.tables import best_yaml, trials_csv
@@ -81,7 +82,7 @@ def tradeoff() -> Findings:
     searched = SPACE.all_distributions()
     trials = [
         _trial([0.9 + n / 100, 100.0 + n % 5], {"width": 8 + n, "optimizer.momentum": chance.random() / 2}, searched)
-        for n in range(10)
+        for n in range(16)
     ]
     return _of(trials, TWO)
 
@@ -203,13 +204,20 @@ def test_the_page_shows_the_study_with_all_charts(digits: Study) -> None:
         *("optimizer.lr [optimizer=sgd]", "tag(log, interval(0.01, 1.0))", "At ∅ a trial has no such parameter."),
     ):
         assert part in text
-    assert text.count('class="chart"') == 7
+    assert text.count('class="chart"') == 6
+    assert "It takes 15 complete trials to tell parameters apart; there are 7." in text
     assert "could not be made" not in text
 
 
 def test_several_objectives_have_a_front_and_each_its_importances(tradeoff: Findings) -> None:
     text = page(tradeoff)
-    for part in ("Pareto front", "dominated", "Contours of val/acc", "Contours of parameters", "for each objective"):
+    for part in (
+        "Pareto front",
+        "dominated",
+        "Contours of val/acc",
+        "Contours of parameters",
+        "Parameter importances of val/acc",
+    ):
         assert part in text
     assert "With several objectives Optuna takes no values while a trial runs." in text
     assert "Optimisation history" not in text
@@ -259,7 +267,7 @@ STUDIES = {
         [_trial(state=TrialState.FAIL, **{"besom.kind": "nan", "besom.reason": "it returned nan"})] * 3,
         ["No trial is complete yet.", "nan: it returned nan"],
     ),
-    "one value": ([_trial([0.5], {"x": n / 9}) for n in range(9)], ["No parameter stands out"]),
+    "one value": ([_trial([0.5], {"x": n / 19}) for n in range(19)], ["No parameter stands out"]),
     "one point": ([_trial([n / 9], {"x": 0.5}) for n in range(9)], ["No parameter has had two values."]),
     "no parameter": ([_trial([n / 9]) for n in range(9)], ["No parameter has had two values."]),
     "infinite": (
@@ -292,9 +300,12 @@ def test_every_study_has_a_report(kind: str, tmp_path: Path) -> None:
 
 def test_the_main_charts_are_pictures_too(digits: Study, tradeoff: Findings, tmp_path: Path) -> None:
     texts = {"report.html", "trials.csv", "best.yaml"}
-    for findings, main in ((Findings.of(digits), "history.png"), (tradeoff, "pareto_front.png")):
+    for findings, drawn in (
+        (Findings.of(digits), {"history.png", "timeline.png"}),
+        (tradeoff, {"pareto_front.png", "importances.png", "timeline.png"}),
+    ):
         made = write(findings, tmp_path)
-        assert {path.name for path in made} == {*texts, main, "importances.png", "timeline.png"}
+        assert {path.name for path in made} == texts | drawn
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in made if path.suffix == ".png")
 
 
@@ -393,6 +404,75 @@ def test_failures_are_grouped_by_kind_above_the_charts(mixed: Findings) -> None:
     assert rows[0][2] == "ValueError: 0 (and 39 other reasons)"
     assert text.index('class="kind"') < text.index("Optimisation history")
     assert "other reasons: trials.csv has them all" in text
+
+
+# ── importances ───────────────────────────────────────────────────────────────────────────────────────────────────────
+KNOWN = {"lr": FloatDistribution(1e-5, 1, log=True)} | {
+    name: FloatDistribution(0, 1) for name in ("a", "b", "momentum")
+}
+
+
+def _planted(count: int, *, momentum: int = 0, aims: Sequence[Objective] = ONE) -> Findings:
+    """The first objective is set by `lr` alone, the second by `a`; `momentum` trials have one more."""
+    chance = random.Random(0)
+    trials = []
+    for n in range(count):
+        params = {"lr": 10 ** chance.uniform(-5, 0), "a": chance.random(), "b": chance.random()}
+        if n < momentum:
+            params["momentum"] = chance.random()
+        values = [-abs(math.log10(params["lr"]) + 2.5), params["a"]][: len(aims)]
+        trials.append(_trial(values, dict(params), dict(KNOWN)))
+    return _of(trials, aims)
+
+
+@pytest.mark.parametrize("count", [30, 120])
+def test_both_ways_of_judging_find_the_parameter_that_mattered(count: int) -> None:
+    found = importances(_planted(count))
+    assert [one.method for one in found] == ["fANOVA", "PED-ANOVA"]
+    for one in found:
+        assert one.shares["lr"] > 0.6
+        assert sum(one.shares.values()) == pytest.approx(1)
+
+
+def test_below_15_complete_trials_no_parameter_is_said_to_matter() -> None:
+    with pytest.raises(NothingToShow, match="It takes 15 complete trials to tell parameters apart; there are 14"):
+        importances(_planted(14))
+    assert importances(_planted(15))
+
+
+def test_each_objective_has_importances_of_its_own() -> None:
+    charts = importance(_planted(60, aims=TWO))
+    assert [chart.title for chart in charts] == [
+        "Parameter importances of val/acc",
+        "Parameter importances of parameters",
+    ]
+    found = {(one.objective.name, one.method): one.shares for one in importances(_planted(60, aims=TWO))}
+    for method in ("fANOVA", "PED-ANOVA"):
+        assert max(found["val/acc", method], key=found["val/acc", method].__getitem__) == "lr"
+        assert max(found["parameters", method], key=found["parameters", method].__getitem__) == "a"
+
+
+def test_a_conditional_parameter_is_judged_on_the_trials_that_have_it() -> None:
+    findings = _planted(60, momentum=20)
+    for one in importances(findings):
+        assert set(one.shares) == {"lr", "a", "b", "momentum"}
+        assert one.shares["momentum"] < 0.3
+    [chart] = importance(findings)
+    assert chart.figure is not None
+    assert "momentum (20 trials)" in chart.figure.layout.yaxis.ticktext
+    assert "judged on those alone" in chart.says
+
+
+def test_a_conditional_parameter_of_too_few_trials_is_not_judged() -> None:
+    findings = _planted(60, momentum=9)
+    assert all("momentum" not in one.shares for one in importances(findings))
+    assert "Too few trials have: momentum (9)." in importance(findings)[0].says
+
+
+def test_for_many_trials_only_the_fast_way_is_taken_and_said() -> None:
+    findings = _planted(201)
+    assert [one.method for one in importances(findings)] == ["PED-ANOVA"]
+    assert "fANOVA is left out with more than 200 trials." in importance(findings)[0].says
 
 
 # ── ties ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -517,4 +597,4 @@ def test_a_report_that_cannot_be_made_is_refused(
     with pytest.raises(SystemExit, match=r"^2$"):
         _besom(monkeypatch, digits.folder.parent, *words)
     assert re.search(f"^besom: {says}", capsys.readouterr().err)
-    assert [path.name for path in digits.folder.parent.iterdir()] == ["optuna.db"]
+    assert not list(digits.folder.parent.rglob("*.html"))

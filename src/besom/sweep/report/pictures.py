@@ -92,10 +92,11 @@ def _importances(findings: Findings) -> Figure:
     found, names = importances(findings), list(reversed(ranked(findings)))
     figure, axes = _paper(8, 1.2 + 0.32 * len(names) * len(found))
     thick = 0.7 / len(found)
-    for n, (objective, shares) in enumerate(found):
+    for n, one in enumerate(found):
         places = [place + (n - (len(found) - 1) / 2) * thick for place in range(len(names))]
-        lengths = [shares.get(name, 0.0) for name in names]
-        axes.barh(places, lengths, thick * 0.9, color=SHADES[n % len(SHADES)], label=_plain(objective.name))
+        lengths = [one.shares.get(name, 0.0) for name in names]
+        label = f"{one.objective.name} ({one.method})" if len(findings.objectives) > 1 else one.method
+        axes.barh(places, lengths, thick * 0.9, color=SHADES[n % len(SHADES)], label=_plain(label))
     axes.set_yticks(range(len(names)), [_plain(parameter(name)) for name in names])
     axes.xaxis.set_major_formatter("{x:.0%}")
     if len(found) > 1:

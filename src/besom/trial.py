@@ -26,6 +26,7 @@ class Listener(Protocol):
         """Take an intermediate value; True when the trial should stop here."""
 
 
+LAST_STEP = 2**31 - 1  # that a database keeps
 TRIAL = "BESOM_TRIAL"  # set in a trial's process: what it starts can know whose it is
 
 _listener: Listener | None = None
@@ -56,14 +57,14 @@ def report(value: float, step: int) -> None:
     Raises:
         TrialPruned: the trial should stop; do not catch it.
         SystemExit: the same, in the other processes of a DDP trial: they end in silence.
-        ValueError: the value is not a number that can be compared, or the step is negative.
+        ValueError: the value is no number, or the step is none that can be kept.
 
     """
     if not in_sweep():
         return
-    if step < 0:
-        raise ValueError(f"a step counts from 0, but got {step}")
-    value = float(value)
+    if isinstance(step, bool) or int(step) != step or not 0 <= step <= LAST_STEP:
+        raise ValueError(f"a step is a whole number from 0 to {LAST_STEP}, but got {step}")
+    step, value = int(step), float(value)
     ranks, verdict = _meeting_point(), f"besom/verdict/{step}"
     if _listener is None:
         if ranks and ranks.get(verdict) == b"stop":

@@ -110,7 +110,7 @@ def test_infinity_is_passed_on_for_it_can_be_compared():
 def test_a_negative_step_is_refused():
     trial.listen(Listening())
 
-    with pytest.raises(ValueError, match="a step counts from 0, but got -1"):
+    with pytest.raises(ValueError, match="a step is a whole number from 0 to 2147483647, but got -1"):
         besom.report(0.5, step=-1)
 
 

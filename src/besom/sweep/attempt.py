@@ -25,10 +25,12 @@ import cloudpickle
 from omegaconf import DictConfig
 
 from besom import trial
+from besom.environment import restore_users_own, set_for_besom
 from besom.sweep import ending, ranks
 from besom.sweep.job import App
 from besom.sweep.outcome import Outcome, Terms, death, oom_kills
 from besom.sweep.preload import Asked, take_asked
+from besom.sweep.reseed import reseed
 from besom.sweep.script import run_again
 
 POLL_S = 0.5  # between two looks at whether the sweep is to stop
@@ -46,7 +48,7 @@ STOPPED = Outcome("interrupted", reason="the sweep was stopped; started again, i
 
 def warm_up(app: App) -> None:
     """Start the fork server with the app's modules imported; trials fork from it. Returns at once."""
-    os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
+    set_for_besom("GLIBC_TUNABLES", MALLOC, keep=True)
     # a trial is told its worker's start method, and would not know that of joblib's processes, "loky"
     multiprocessing.set_start_method("forkserver", force=True)
     server = multiprocessing.get_context("forkserver")
@@ -158,7 +160,8 @@ class Attempt:
     def _death(self) -> Outcome:
         memory_ran_out = oom_kills() > self._oom_kills
         if self._is_cut() and not memory_ran_out:
-            return Outcome("interrupted", reason="the trial ended itself: its worker could not renew the lease in time")
+            reason = "the trial ended itself: its worker could not renew the lease in time"
+            return Outcome("failed", kind="lost", reason=reason)
         if self._process.exitcode == -signal.SIGTERM:  # sent to all: the worker is hearing it too
             time.sleep(POLL_S)
         return self._unless_stopped(death(self._process.exitcode, memory_ran_out=memory_ran_out))
@@ -187,7 +190,8 @@ class _Worker:
 def _run(app: bytes, pipe: Connection, leash: Connection, leash_s: float, output: str) -> None:
     os.setsid()  # so that what it starts can be ended with it
     ending.begin()
-    _draw_anew()
+    reseed()
+    restore_users_own()
     write_output_to(output)
     threading.Thread(target=_feel, args=(leash, leash_s), name="besom-leash", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
@@ -198,13 +202,6 @@ def _run(app: bytes, pipe: Connection, leash: Connection, leash_s: float, output
         _try(cloudpickle.loads(app), pipe)
     finally:
         ending.end()
-
-
-def _draw_anew() -> None:
-    """Each trial its own random numbers: those of a generator that was forked would be its neighbours' too."""
-    for name in ("numpy.random", "torch"):  # Python's own does so by itself
-        if module := sys.modules.get(name):
-            module.seed()
 
 
 def _try(app: App, pipe: Connection) -> None:

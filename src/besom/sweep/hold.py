@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from besom.errors import RunError
 from besom.secrecy import masked, public_override
 from besom.sweep.attempt import Attempt
 from besom.sweep.attrs import ENDS, OVERRIDES, RUN, TRIAL
@@ -75,7 +76,16 @@ class Hold:
         pulse.start()
         try:
             outcome = self._try()
-        except BaseException:  # this worker is broken, not the trial: another takes it
+        except LeaseLost:
+            self._give_up()
+            raise
+        except RunError:  # the study cannot be reached: whoever finds the trial gives it back
+            raise
+        except Exception as error:  # what the trial has done to its folder, say: the worker goes on with the next one
+            log.exception("trial %s could not be run to its end", self._claim.number)
+            reason = masked(f"besom could not run this trial to its end: {type(error).__name__}: {error}")
+            outcome = Outcome("failed", kind="broken", reason=reason)
+        except BaseException:  # this worker is to end: another takes the trial
             self._queue.requeue(self._claim, "interrupted")
             self._end_run(Outcome("interrupted"), again=True)
             raise
@@ -85,10 +95,14 @@ class Hold:
         try:
             again = self._tell(outcome)
         except LeaseLost:
-            if self._run:
-                self._run.give_up()
+            self._give_up()
             raise
         self._end_run(outcome, again)
+
+    def _give_up(self) -> None:
+        """Another worker records the trial from here on."""
+        if self._run:
+            self._run.give_up()
 
     def _try(self) -> Outcome:
         began, number, space = time.monotonic(), self._claim.number, self._plan.space
@@ -110,9 +124,13 @@ class Hold:
                 return Outcome("failed", kind="config", reason=masked(f"{type(error).__name__}: {error}"))
             with sampled(self._run_log, self._attempt.pid, self._plan.system_metrics_s if self._record else None):
                 outcome = self._attempt.outcome(config)
-        self._run_log.metrics(self._score(outcome, time.monotonic() - began), step=len(self._ends))
-        if outcome.state == "failed":
-            self._run_log.tags({"besom.output": masked(tail(folder / "output.log"))})
+        score = self._score(outcome, time.monotonic() - began)
+        try:
+            self._run_log.metrics(score, step=len(self._ends))
+            if outcome.state == "failed":
+                self._run_log.tags({"besom.output": masked(tail(folder / "output.log"))})
+        except OSError as error:  # the study has the outcome all the same
+            log.warning("trial %s: its end cannot be written into %s: %s", number, self._run_log.path, error)
         return outcome
 
     def _fork(self, folder: Path) -> Attempt | InPlace:

@@ -6,7 +6,11 @@ Nothing guards the worker here: a crash of the trial is a crash of the sweep.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from omegaconf import DictConfig
@@ -14,7 +18,7 @@ from omegaconf import DictConfig
 from besom import trial
 from besom.sweep import ranks
 from besom.sweep.job import App
-from besom.sweep.outcome import Outcome, Terms
+from besom.sweep.outcome import Interrupted, Outcome, Terms
 
 
 class InPlace:
@@ -31,7 +35,8 @@ class InPlace:
     def outcome(self, config: DictConfig) -> Outcome:
         trial.listen(_Here(self._terms))
         try:
-            return ranks.run(self._app.job(config))
+            with _hearing_ctrl_c():
+                return ranks.run(self._app.job(config))
         except _Stopped:
             return Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
         finally:
@@ -52,8 +57,35 @@ def _part_from_other_ranks() -> None:
         distributed.destroy_process_group()
 
 
-class _Stopped(BaseException):
-    """Through the user's code, which may catch every Exception."""
+class _Stopped(Interrupted):
+    """The sweep is to end."""
+
+
+class _CtrlC(Interrupted):
+    """The user's, and not a KeyboardInterrupt that the task function has raised."""
+
+
+@contextmanager
+def _hearing_ctrl_c() -> Iterator[None]:
+    """Raises KeyboardInterrupt: the user has pressed it meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(sign: int, frame: object) -> None:
+        raise _CtrlC
+
+    before = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
+    heard = {sign: handler for sign, handler in before.items() if handler is signal.default_int_handler}
+    try:
+        for sign in heard:
+            signal.signal(sign, handle)
+        yield
+    except _CtrlC:
+        raise KeyboardInterrupt from None
+    finally:
+        for sign, handler in heard.items():
+            signal.signal(sign, handler)
 
 
 class _Here:

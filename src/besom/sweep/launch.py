@@ -21,6 +21,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
+from besom.environment import set_for_besom
 from besom.secrecy import public_override
 from besom.sweep.attempt import write_output_to
 from besom.sweep.job import App, for_workers, python_path
@@ -73,7 +74,7 @@ def make_launcher(app: App, worker: TaskFunction, folder: Path, workers: int) ->
 
 def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int, where: str = "workers") -> None:
     """Start them, wait for all. Raises what a worker has raised, or the launcher."""
-    os.environ["PYTHONPATH"] = python_path()
+    set_for_besom("PYTHONPATH", python_path())
     # launchers print them
     shown = [override for override in fixed if public_override(override) == override]
     # one worker a job; each its own folder, and no copy of the config in it

@@ -20,7 +20,7 @@ from besom.secrecy import masked
 
 State = Literal["complete", "pruned", "failed", "interrupted"]
 # why a trial failed
-Kind = Literal["", "exception", "nan", "oom", "timeout", "killed", "bad value", "config"]
+Kind = Literal["", "exception", "nan", "oom", "timeout", "killed", "lost", "broken", "bad value", "config"]
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,56 @@ class Terms:
 
 
 def as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
-    """The task function's end as a value: an exception would make Hydra report a crash."""
+    """The task function's end as a value: an exception would make Hydra report a crash.
+
+    Whatever it raises is its own: a Ctrl-C does not reach a trial's process, and to one in the worker's own process it
+    is an `Interrupted`.
+    """
     try:
         returned = task(config)
     except trial.TrialPruned as pruned:
-        return Outcome("pruned", reason=str(pruned))
-    except Exception as error:
+        return Outcome("pruned", reason=_words(pruned))
+    except Interrupted:
+        raise
+    except SystemExit as left:
+        return _left(left)
+    except BaseException as error:
         print(masked(traceback.format_exc()), end="", file=sys.stderr, flush=True)
         names = tuple(ancestor.__name__ for ancestor in type(error).__mro__)
         kind: Kind = "oom" if _is_out_of_memory(names) else "exception"
-        return Outcome("failed", kind=kind, reason=masked(f"{type(error).__name__}: {error}"), exception=names)
+        return Outcome("failed", kind=kind, reason=f"{type(error).__name__}: {_words(error)}", exception=names)
     try:
         values = tuple(_numbers(returned))
-    except (TypeError, ValueError):
+    except Exception:  # whatever a value says that is asked to be a number
         reason = f"the task function returned {_shown(returned)}: a sweep needs a number, or a tuple of numbers"
         return Outcome("failed", kind="bad value", reason=reason)
     if any(map(math.isnan, values)):
         return Outcome("failed", kind="nan", reason=f"the task function returned {_shown(returned)}")
     return Outcome("complete", values)
+
+
+class Interrupted(BaseException):
+    """Not the task function's doing: it passes through the user's code, which may catch every Exception."""
+
+
+def _left(left: SystemExit) -> Outcome:
+    """`sys.exit` is no crash, which would be tried again; but for the one that answers a SIGTERM, as Lightning does."""
+    if left.code == 128 + signal.SIGTERM:
+        return death(-signal.SIGTERM, memory_ran_out=False)
+    if left.code in (None, 0):
+        reason = f"the task function called sys.exit({'' if left.code is None else 0}), and so returned no number"
+        return Outcome("failed", kind="bad value", reason=reason)
+    words = _words(left)
+    print(masked(words), file=sys.stderr, flush=True)  # as Python would
+    names = tuple(ancestor.__name__ for ancestor in type(left).__mro__)
+    return Outcome("failed", kind="exception", reason=f"SystemExit: {words}", exception=names)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return masked(str(error))
+    except Exception:  # of a class of the user's
+        return f"(its text cannot be had: {type(error).__name__}.__str__ fails)"
 
 
 def death(exitcode: int | None, memory_ran_out: bool) -> Outcome:
@@ -94,13 +126,16 @@ def tail(output: Path, lines: int = 20) -> str:
 
 def _numbers(returned: Any) -> Iterator[float]:
     for value in returned if isinstance(returned, (tuple, list)) else (returned,):
-        if isinstance(value, (str, bytes)):  # `float` would read it
+        if isinstance(value, (str, bytes, bytearray)):  # `float` would read it
             raise TypeError(value)
         yield float(value)
 
 
 def _shown(returned: Any) -> str:
-    text = repr(returned)
+    try:
+        text = repr(returned)
+    except Exception:  # an integer of more than 4,300 digits, or a class of the user's
+        text = f"a {type(returned).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

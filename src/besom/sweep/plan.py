@@ -59,7 +59,7 @@ class Plan:
         """Whether a failure may be bad luck: a process that died, or an exception the user has named."""
         if outcome.state != "failed":
             return False
-        return outcome.kind == "killed" or bool(set(self.retry_on) & set(outcome.exception))
+        return outcome.kind in ("killed", "lost", "broken") or bool(set(self.retry_on) & set(outcome.exception))
 
 
 @dataclass(frozen=True)

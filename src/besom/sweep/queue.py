@@ -24,7 +24,7 @@ from besom.sweep.study import Study
 
 MakeSampler = Callable[[int], BaseSampler]
 
-COUNTED = ("lost", "killed", "exception")  # ends of an attempt that spend a retry; an interruption does not
+COUNTED = ("lost", "killed", "broken", "exception")  # ends of an attempt that spend a retry; an interruption does not
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -15,17 +16,25 @@ from besom.errors import InputError
 HIDE_ALL = ""  # as a value of CUDA_VISIBLE_DEVICES
 
 
+# how many threads a library starts; OpenBLAS, MKL and NumExpr go by OpenMP's, where they have none of their own
+OPENMP = "OMP_NUM_THREADS"
+THREADS = (OPENMP, "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
 @dataclass(frozen=True)
 class Slot:
     threads: int | None = None  # of one trial, on the CPU; None: as many as its worker has cores
     gpus: tuple[str, ...] | None = None  # None: as its worker finds them
+    as_asked: bool = False  # the user has named the number of threads
 
-    def environment(self) -> dict[str, str]:
-        """What a trial's libraries read when they wake: torch and the BLAS libraries do so once."""
-        threads = dict.fromkeys(
-            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
-            str(self.threads or cores()),
-        )
+    def environment(self, users: Mapping[str, str]) -> dict[str, str]:
+        """What a trial's libraries read when they wake: torch and the BLAS libraries do so once.
+
+        What is in the user's own environment stands, but for what `threads_per_trial` names.
+        """
+        threads = dict.fromkeys(THREADS, str(self.threads or cores()))
+        if not self.as_asked:
+            threads = {} if OPENMP in users else {name: count for name, count in threads.items() if name not in users}
         # by bus, as nvidia-smi counts: CUDA's own order is by speed
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if self.gpus else {}
         return threads | order | ({} if self.gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)})
@@ -58,7 +67,8 @@ def share(wanted: Wanted, gpus: tuple[str, ...], cores: int) -> tuple[Slot, ...]
             raise InputError(f"hydra.sweeper.{asked[0]}={getattr(wanted, asked[0])}: this machine shows no GPU")
         count = wanted.n_jobs or max(1, cores // (wanted.threads_per_trial or 1))
         # 0: a trial is to see none, where there are some
-        return (Slot(_threads(wanted, cores, count), (HIDE_ALL,) if gpus else None),) * count
+        named = wanted.threads_per_trial is not None
+        return (Slot(_threads(wanted, cores, count), (HIDE_ALL,) if gpus else None, named),) * count
     return _on_gpus(wanted, gpus, cores)
 
 
@@ -73,7 +83,7 @@ def as_given(wanted: Wanted) -> tuple[Slot, ...]:
             f"hydra.sweeper.{asked[0]}={getattr(wanted, asked[0])}: the workers run on a cluster, which the launcher "
             "asks for GPUs: hydra.launcher.gpus_per_node=1 of submitit, +hydra.launcher.ray.remote.num_gpus=1 of Ray"
         )
-    return (Slot(wanted.threads_per_trial),) * (wanted.n_jobs or 1)
+    return (Slot(wanted.threads_per_trial, as_asked=wanted.threads_per_trial is not None),) * (wanted.n_jobs or 1)
 
 
 def _on_gpus(wanted: Wanted, gpus: tuple[str, ...], cores: int) -> tuple[Slot, ...]:
@@ -90,7 +100,8 @@ def _on_gpus(wanted: Wanted, gpus: tuple[str, ...], cores: int) -> tuple[Slot, .
             f"trials_per_gpu={fit} and gpus_per_trial={each}"
         )
     threads = _threads(wanted, cores, count)
-    return tuple(Slot(threads, groups[n % len(groups)]) for n in range(count))
+    named = wanted.threads_per_trial is not None
+    return tuple(Slot(threads, groups[n % len(groups)], named) for n in range(count))
 
 
 def _threads(wanted: Wanted, cores: int, count: int) -> int:

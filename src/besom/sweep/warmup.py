@@ -57,7 +57,7 @@ def estimate(sweep: Sweep, overrides: list[str], n_trials: int) -> str:
 
 def _measured(sweep: Sweep, overrides: list[str]) -> Warmup:
     app, plan = sweep.app, sweep.plan
-    os.environ.update(plan.slots[0].environment())  # before torch wakes
+    os.environ.update(plan.slots[0].environment(os.environ))  # before torch wakes
     warm_up(app)
     asks = asked_of(app)
     known = (ask(plan, app, asks, overrides, lambda: False) if asks else None) or {"overrides": [], "said": ""}

@@ -21,7 +21,7 @@ from besom.sweep.attempt import TO_WORKER, warm_up
 from besom.sweep.attrs import PARENT_RUN, SUPERVISOR
 from besom.sweep.hold import Hold, Record
 from besom.sweep.job import App
-from besom.sweep.lease import Watch
+from besom.sweep.lease import LeaseLost, Watch
 from besom.sweep.plan import Plan
 from besom.sweep.queue import Queue
 from besom.sweep.samplers import make_pruner, make_sampler
@@ -52,7 +52,7 @@ class Worker:
     def __call__(self, _: DictConfig) -> int:
         """Pull trials until the study is complete; how many this worker has run."""
         slot = self.plan.slots[HydraConfig.get().job.num % len(self.plan.slots)]
-        os.environ.update(slot.environment())  # inherited by the fork server, before torch wakes
+        os.environ.update(slot.environment(os.environ))  # inherited by the fork server, before torch wakes
         warm_up(self.app)
         asked = Asked()
         put_off = _on_signals({**dict.fromkeys(TO_WORKER, asked.to_leave), signal.SIGHUP: asked.to_finish})
@@ -90,7 +90,10 @@ class Worker:
             while goes_on() and study.owed(plan.n_trials):
                 queue.reap(watch, plan.max_retries)
                 if claim := queue.claim(plan.n_trials, sampler, pruner, slot):
-                    Hold(plan, self.app, queue, record, claim, must_leave).run()
+                    try:
+                        Hold(plan, self.app, queue, record, claim, must_leave).run()
+                    except LeaseLost as lost:
+                        log.warning("%s; the next one", lost)
                     done += 1
                 else:  # the last trials run elsewhere: should their worker die, this one takes over
                     asked.to_leave.wait(IDLE_S)

@@ -77,7 +77,12 @@ class RunLog:
     @contextmanager
     def _open(self) -> Iterator[int]:
         """For each line anew: a worker writes to as many logs as it has trials."""
-        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        try:
+            file = os.open(self.path, flags, 0o600)
+        except FileNotFoundError:  # a trial may delete its own folder
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, flags, 0o600)
         try:
             yield file
         finally:

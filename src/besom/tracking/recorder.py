@@ -14,6 +14,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self, TypeVar
@@ -152,6 +153,9 @@ class Recorder:
 
     def _drain(self) -> None:
         """Send every whole line not yet sent. What fails stays unsent: sending a line twice adds nothing."""
+        with suppress(OSError):
+            if self._log_path.stat().st_size < self._offset:  # begun anew, where a trial has deleted it
+                self._offset = 0
         for entry, behind in read(self._log_path, self._offset):
             self._unsent.add(self._told.news(entry))
             self._offset = behind

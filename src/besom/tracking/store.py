@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from besom.environment import set_for_besom
 from besom.errors import InputError
 from besom.locks import sqlite_file, sqlite_lock
 from besom.secrecy import masked, reveal
@@ -237,11 +238,11 @@ def _check_server(uri: str, shown: str, scheme: str) -> None:
 
 def _mlflow_client(uri: str) -> MlflowClient:
     # it neither phones home nor clutters the terminal; most are read when mlflow is imported
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    set_for_besom("MLFLOW_DISABLE_TELEMETRY", "true", keep=True)
+    set_for_besom("GIT_PYTHON_REFRESH", "quiet", keep=True)
+    set_for_besom("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false", keep=True)
     # MLflow would ask again by itself, for 244 s, and make a second run where the first one's answer was lost
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    set_for_besom("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0", keep=True)
     from mlflow import MlflowClient
 
     for noisy in ("alembic", "mlflow.store.db.utils"):

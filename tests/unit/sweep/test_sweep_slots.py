@@ -14,11 +14,11 @@ FOUR = ("0", "1", "2", "3")
     ("wanted", "gpus", "cores", "slots"),
     [
         (Wanted(), (), 8, [Slot(1)] * 8),
-        (Wanted(threads_per_trial=3), (), 8, [Slot(3)] * 2),
-        (Wanted(threads_per_trial=9), (), 8, [Slot(9)]),
+        (Wanted(threads_per_trial=3), (), 8, [Slot(3, as_asked=True)] * 2),
+        (Wanted(threads_per_trial=9), (), 8, [Slot(9, as_asked=True)]),
         (Wanted(n_jobs=2), (), 8, [Slot(4)] * 2),
         (Wanted(n_jobs=16), (), 8, [Slot(1)] * 16),
-        (Wanted(n_jobs=2, threads_per_trial=1), (), 8, [Slot(1)] * 2),
+        (Wanted(n_jobs=2, threads_per_trial=1), (), 8, [Slot(1, as_asked=True)] * 2),
         (Wanted(), FOUR, 8, [Slot(2, (gpu,)) for gpu in FOUR]),
         (Wanted(n_jobs=2), FOUR, 8, [Slot(4, ("0",)), Slot(4, ("1",))]),
         (Wanted(trials_per_gpu=2), ("0", "1"), 8, [Slot(2, (gpu,)) for gpu in "0101"]),
@@ -82,7 +82,19 @@ def test_the_environment_says_which_gpus_may_be_used(variable, gpus, monkeypatch
 
 
 def test_a_slot_names_its_gpus_and_threads_to_every_library() -> None:
-    named = Slot(3, ("1", "0")).environment()
+    named = Slot(3, ("1", "0")).environment({})
     assert named["CUDA_VISIBLE_DEVICES"] == "1,0"
     assert named["OMP_NUM_THREADS"] == named["MKL_NUM_THREADS"] == "3"
-    assert "CUDA_VISIBLE_DEVICES" not in Slot(3).environment()
+    assert "CUDA_VISIBLE_DEVICES" not in Slot(3).environment({})
+
+
+def test_what_the_user_has_set_stands() -> None:
+    assert Slot(2).environment({"OMP_NUM_THREADS": "1"}) == {}  # by which the others go
+    assert "MKL_NUM_THREADS" not in Slot(2).environment({"MKL_NUM_THREADS": "1"})
+    assert Slot(2).environment({"MKL_NUM_THREADS": "1"})["OMP_NUM_THREADS"] == "2"
+
+
+def test_what_the_sweep_was_asked_for_comes_first() -> None:
+    [slot] = share(Wanted(n_jobs=1, threads_per_trial=3), (), 8)
+
+    assert slot.environment({"OMP_NUM_THREADS": "1"})["OMP_NUM_THREADS"] == "3"

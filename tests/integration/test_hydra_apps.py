@@ -401,3 +401,60 @@ def test_what_a_script_imports_at_its_top_is_imported_once_if_it_may_be(shell: S
     log_of_worker = "\n".join(path.read_text() for path in shell.folder.glob("multirun/*/*/workers/*/job.log"))
     assert "seeded is imported anew by each trial" in log_of_worker
     assert "threaded is imported anew by each trial" in log_of_worker
+
+
+CHOSEN = """
+import hydra
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg):
+    return float(cfg.x)
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture
+def app_with_groups(shell: Shell) -> Shell:
+    shell.write("app.py", CHOSEN)
+    shell.write("conf/config.yaml", "defaults: [_self_, {model: a}]\nx: 1\n")
+    for number, name in enumerate("abc"):
+        shell.write(f"conf/model/{name}.yaml", f"# @package _global_\nx: {number}")
+    shell.write("conf/model/launch.yaml", "# @package _global_\ndefaults: [{override /hydra/launcher: local}]")
+    return shell
+
+
+def test_glob_searches_the_options_of_a_group_and_folders_are_named_as_hydra_would(app_with_groups: Shell) -> None:
+    shell = app_with_groups
+    words = ("hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=9", "hydra.sweep.subdir=model_${x}")
+    done = sweep(shell, "model=glob(*,exclude=l*)", *words)
+    assert done.returncode == 0, done.stderr + output(shell)
+    assert "3 of 3 trials: 3 complete" in done.stdout
+    links = {path.name for path in shell.folder.glob("multirun/*/*/*") if path.is_symlink()}
+    assert links == {"model_0", "model_1", "model_2"}
+    for path in shell.folder.glob("multirun/*/*/model_*"):
+        kept = yaml.safe_load((path / ".hydra" / "config.yaml").read_text())
+        assert path.name == f"model_{kept['x']}"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["x=3"], "there is nothing to search"),
+        (["x=1,2", "+hydra.sweeper.n_trails=3"], "hydra.sweeper.n_trails: there is no such setting; did you mean"),
+        (["model=glob(zz*)"], "no option of 'model' matches; it has a, b, c, launch"),
+        (["x=glob(*)"], "there is no config group 'x'"),
+        (["model=a,launch"], "at model=launch: it brings hydra/launcher=local"),
+        (["x=1,2", "x=3"], "x=1,2 is not searched: x=3 stands behind it"),
+        (["x=1,2", "hydra.sweep.subdir=${x}"], "that name is itself one of besom's own folders"),
+        (["x=1,2", "hydra.sweep.dir=out/${x}"], "a sweep has one folder"),
+        (["x=1,2", "hydra.sweep.dir=out/${hydra.job.num}"], "a sweep has one folder"),
+    ],
+)
+def test_what_a_sweep_cannot_honour_is_refused_before_it_starts(
+    app_with_groups: Shell, words: list[str], said: str
+) -> None:
+    done = sweep(app_with_groups, *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (app_with_groups.folder / "optuna.db").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,16 +16,22 @@ from besom.secrecy import hide
 from besom.sweep.job import App
 from besom.sweep.launch import is_elsewhere
 from besom.sweep.objective import objectives
-from besom.sweep.params import parse
+from besom.sweep.params import parse, said_again
 from besom.sweep.plan import Plan, Rules, Sweep
 from besom.sweep.samplers import size
 from besom.sweep.slots import Slot, Wanted, as_given, cores, share, visible_gpus
+from besom.sweep.space import Space
+from besom.sweep.sweeps_own import folder_of
 
 
 def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sweep:
     """Raises InputError: the first thing that cannot be meant."""
     asked = {key: _plain(value) for key, value in given.items()}
     space = parse(asked["params"], arguments, app.context.config_loader)
+    for line in said_again(arguments, app.context.config_loader):
+        print(f"besom: {line}", file=sys.stderr)
+    _refuse_no_space(space)
+    folder_of(app.config)
     if not asked["sampler"]:
         raise InputError("hydra.sweeper.sampler=null: a sweep needs one; choose hydra/sweeper/sampler=tpe")
     n_trials, enqueue = _number(asked, "n_trials", least=1), tuple(asked["enqueue"])
@@ -57,6 +64,15 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         resume=_one_of(asked, "resume", "continue", "anyway", "fork"),
     )
     return Sweep(plan, app, enqueue)
+
+
+def _refuse_no_space(space: Space) -> None:
+    if next(space.everything(), None) is None:
+        raise InputError(
+            "there is nothing to search: neither hydra.sweeper.params nor the command line has a key with several "
+            "values, and all trials would be the same. Write what to search, x=interval(0,1) or x=1,2,3; to repeat "
+            "one point, search its seed: seed=range(0,5); for a single run leave out --multirun"
+        )
 
 
 def _slots(asked: Mapping[str, Any], app: App) -> tuple[Slot, ...]:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, RangeSweep
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -77,9 +77,10 @@ def parse_lines(lines: Sequence[str], where: str = "", loader: ConfigLoader | No
     parsed = []
     for line in lines:
         try:
-            parsed.append(parser.parse_override(line))
+            parsed.append(override := parser.parse_override(line))
         except HydraException as error:
             raise InputError(f"{where}{line}: cannot be read: {_detail(error)}") from error
+        override.config_loader = loader
     return parsed
 
 
@@ -109,9 +110,23 @@ def distribution(override: Override, where: str = "") -> BaseDistribution:
             case IntervalSweep():
                 return _interval(sweep)
             case _:  # choices, written as choice(...), as a,b,c or as a glob over a group
-                return choices([as_choice(option) for option in override.sweep_iterator()])
+                return choices([as_choice(option) for option in _options(override)])
     except (ValueError, HydraException) as error:  # Optuna's words on the limits, ours on emptiness, Hydra's on globs
         raise InputError(f"{where}{override.input_line}: not a space to search: {error}") from error
+
+
+def _options(override: Override) -> list[Any]:
+    """Raises ValueError: a glob matches none."""
+    options = list(override.sweep_iterator())
+    if isinstance(override.value(), Glob) and not options:
+        loader, group = override.config_loader, override.key_or_group
+        there = loader.get_group_options(group) if loader else []
+        raise ValueError(
+            f"no option of {group!r} matches; it has {', '.join(there)}"
+            if there
+            else f"there is no config group {group!r}, of whose options glob takes some"
+        )
+    return options
 
 
 def choices(options: Sequence[Value]) -> CategoricalDistribution:

@@ -28,6 +28,7 @@ from besom.hydra_versions import changes_directory
 from besom.kept import keep, take_over
 from besom.sweep.program import Program
 from besom.sweep.script import dumps
+from besom.sweep.sweeps_own import link, trial_name
 
 
 def refuse_homebound(app: App) -> None:
@@ -67,7 +68,9 @@ class App:
             # the sweep's: a launcher may have started this worker elsewhere
             config.hydra.runtime.cwd = self.config.hydra.runtime.cwd
             config.hydra.run.dir = str(folder)  # where Lightning's DDP sends the other ranks
-            config.hydra.sweep.dir, config.hydra.sweep.subdir = str(folder.parent), folder.name
+            name = trial_name(config)
+            config.hydra.sweep.dir = str(folder.parent)
+            config.hydra.sweep.subdir = name if name == folder.name else link(folder, name)
         return config
 
     def job(self, config: DictConfig) -> Job:

@@ -41,7 +41,21 @@ def parse(params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoa
     given = [part for part in _read(params, {}, "", loader) if part.place not in last]
     left = [narrowed for part in given if (narrowed := _narrowed(part, last)) is not None]
     _refuse_doubles(left)
-    return _assembled([*left, *(part for part in typed if part.searched is None or part is last[part.place])])
+    return _assembled([*left, *(part for part in typed if _counts(part, last[part.place]))])
+
+
+def said_again(arguments: Sequence[str], loader: ConfigLoader | None = None) -> Iterator[str]:
+    """What to say of each search on the command line in whose place a later override of its key stands."""
+    lines = parse_lines(arguments, loader=loader)
+    last = {place(line): line for line in lines}
+    for line in lines:
+        if line.is_sweep_override() and (later := last[place(line)]) is not line:
+            yield f"{line.input_line} is not searched: {later.input_line} stands behind it, and the last one counts"
+
+
+def _counts(part: _Part, last: _Part) -> bool:
+    """Of two of one key only the last, as in Hydra's own sweeps; one that deletes may make way for the next."""
+    return part is last or (part.searched is None and (part.line.is_delete() or part.key != last.key))
 
 
 @dataclass(frozen=True)

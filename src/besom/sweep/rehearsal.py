@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from besom.errors import InputError
 from besom.sweep.space import Space, Value, as_text
+from besom.sweep.sweeps_own import refuse_another
 
 
 def rehearse(space: Space, context: HydraContext, config: DictConfig) -> list[tuple[dict[str, Value], DictConfig]]:
@@ -27,6 +28,7 @@ def rehearse(space: Space, context: HydraContext, config: DictConfig) -> list[tu
         where = "in the search space at " + " ".join(f"{key}={as_text(value)}" for key, value in point.items())
         try:
             composed = context.config_loader.load_sweep_config(config, space.overrides(point))
+            refuse_another(composed, config)
             for callback in context.callbacks.callbacks:
                 if check := getattr(callback, "check", None):
                     check(composed)

@@ -2,13 +2,27 @@
 
 # no `from __future__ import annotations`: Hydra runs this before it is in sys.modules, where dataclasses would look
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobRuntime
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+def _job_name(*, _root_: DictConfig) -> str:
+    """The app's name, where `hydra.job.name` is each trial's own and cannot be resolved for the sweep."""
+    try:
+        return str(_root_.hydra.job.name)
+    except OmegaConfBaseException:
+        return str(JobRuntime.instance().get("name"))
+
+
+OmegaConf.register_new_resolver("besom.job_name", _job_name, replace=True)
 
 
 @dataclass
@@ -22,7 +36,7 @@ class BesomSweeperConf:
     _recursive_: bool = False
     # the study
     storage: str = "sqlite:///optuna.db"
-    study_name: str = "${hydra.job.name}"
+    study_name: str = "${besom.job_name:}"  # hydra.job.name
     # of a study that is there with other settings or data; anyway: they hold from here on, which is recorded;
     # fork: it is left as it is, and a study of its own uses its trials where they fit
     resume: str = "continue"
@@ -62,6 +76,16 @@ class BesomSweeperConf:
 ConfigStore.instance().store(group="hydra/sweeper", name="besom", node=BesomSweeperConf, provider="besom")
 
 
+def _refuse_unknown(settings: Iterable[str]) -> None:
+    """A key that was added with a `+` would be ignored."""
+    from besom.errors import InputError, near
+
+    known = {field.name for field in fields(BesomSweeperConf)}
+    for key in settings:
+        if key not in known:
+            raise InputError(f"hydra.sweeper.{key}: there is no such setting{near(key, known)}")
+
+
 class BesomSweeper(Sweeper):
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
@@ -84,6 +108,7 @@ class BesomSweeper(Sweeper):
 
         app = App(self._task, self._context, without_passwords(self._config), Program.running())
         try:
+            _refuse_unknown(self._settings)
             sweep = as_sweep(self._settings, arguments, app)
             if self._settings["plan"]:
                 preview(sweep)

@@ -35,6 +35,7 @@ font:15px/1.35 'DejaVu Sans Mono',monospace;display:inline-block">{}</pre></body
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, opened(HERE, size="1280,1100") as browser:
+        os.environ.setdefault("BESOM_CACHE", str(Path(folder) / "cache"))
         shell = Shell(Path(folder))
         sweep = shell.terminal(BESOM, "sweep", "digits", columns=110, lines=30)
         live(sweep, browser, shell)
@@ -66,11 +67,15 @@ def study(shell: Shell, browser: Browser) -> None:
     server = shell.start(BESOM, "ui", "digits", "--port", str(port))
     try:
         assert server.stdout
-        found = re.search(r"http://\S+", server.stdout.readline())
-        assert found
-        link, _, workflow = found[0].partition("?")
+        server.stdout.readline()  # that it takes a few seconds
+        table, page = (server.stdout.readline().split()[-1] for _ in range(2))
+        link, _, workflow = page.partition("?")
+        browser.driver.set_window_size(1280, 800)
+        eventually(lambda: browser_opens(browser, table), "MLflow's server")
+        browser.wait_for("besom.outcome", "matching runs", "complete")
+        browser.keep("table")
         browser.driver.set_window_size(1280, 1100)
-        eventually(lambda: browser_opens(browser, found[0]), "MLflow's server")
+        browser.open(page)
         browser.wait_for("Best: trial")
         browser.keep("study")
         browser.open(f"{link}/artifacts/report.html?{workflow}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TAG = "mlflow.sharedViewState."  # followed by the id of the study's run
 MAX_PARAMETERS = 30  # columns; MLflow's limit of a tag is 20,000 characters, and nobody reads more
-NAME_WIDTH, OUTCOME_WIDTH = 320, 130  # pixels: of a trial's number and values, and of one word
+NAME_WIDTH, OUTCOME_WIDTH = 290, 130  # pixels: of a trial's number and values, and of one word
 OUTCOME = "besom.outcome"
 
 

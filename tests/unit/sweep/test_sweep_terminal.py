@@ -100,6 +100,16 @@ def test_a_value_never_stands_without_its_name(swept):
         assert "momentum=0.25" in other
 
 
+def test_a_curve_gives_way_before_a_value_is_cut(swept):
+    plan(swept, n_trials=9, slots=1)
+    begin(swept, reports=[n / 30 for n in range(30)])
+    [_, _, row, *_] = drawn(swept, width=125)
+
+    assert "a_rather_long_name_of_an_optimizer lr=" in row
+    assert "…" not in row
+    assert "▁▂▃▃▄▅▆▆▇█" in row
+
+
 @pytest.mark.parametrize(
     ("about", "waits"),
     [
@@ -204,7 +214,7 @@ def test_a_study_that_nobody_sweeps_has_no_slots(study):
 def test_without_a_name_the_study_last_begun_is_shown_below_a_line_for_each_other(study, tmp_path, capsys):
     plan(study, n_trials=4, slots=1)
     Queue(study).complete(begin(study), (0.5,))
-    later = Study.create(study.url, "birds", objectives("maximize", "val/acc"), tmp_path, {})
+    later = Study.create(study.url, "birds", objectives("maximize", "val/acc"), tmp_path / "birds", {})
     plan(later, n_trials=2, slots=1)
 
     status(study.url, None, follow=False)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from optuna.trial import FrozenTrial
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -17,12 +18,13 @@ from rich.text import Text
 
 from besom.sweep.findings import Findings, point, slot
 from besom.sweep.terminal.pace import busy_for, idle_share, left, of_this_session, running, to_go_s
-from besom.sweep.terminal.words import fitting, in_brief, number, span, sparkline
+from besom.sweep.terminal.words import brief, fitting, in_brief, number, pairs, span, sparkline
 
 WIDE = 100  # columns of a terminal from which on there is room for a longer curve and for times
 NARROW = 60  # and below which there is none for a curve
 AROUND = 7  # lines that are no slot's, one that stays free among them
 BAR = 40
+LONG, SHORT = 24, 10  # cells of a curve
 
 Row = tuple[str, FrozenTrial | None]  # a slot, and what runs there
 
@@ -66,14 +68,17 @@ def _natural(name: str) -> tuple[bool, list[tuple[int, str]]]:
 
 
 def _table(rows: list[Row], findings: Findings, room: Room, now: datetime) -> Table:
-    columns, waiting = _columns(findings, room, now), _waiting(findings)
+    columns, waiting = _columns(findings, room, now, LONG), _waiting(findings)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     slots = max(4, min(16, max((len(name) for name, _ in rows), default=0)))
+    tried = [point(trial) for _, trial in rows if trial]
+    free = _free(columns, room, slots)
+    if any(cell_len(pairs(brief(one))) > free for one in tried):  # a shorter curve says as much; a cut value nothing
+        columns = _columns(findings, room, now, SHORT)
+        free = _free(columns, room, slots)
     table.add_column("slot", width=slots, no_wrap=True, style="dim")
     for column in columns:
         table.add_column(column.title, width=column.width, no_wrap=True, justify=column.justify, style=column.style)
-    free = max(10, room.width - slots - 4 - sum(column.width + 2 for column in columns))
-    tried = [point(trial) for _, trial in rows if trial]
     written = fitting(tried, free)
     table.add_column("parameters", max_width=free, no_wrap=True, overflow="ellipsis")
     texts = iter(written)
@@ -99,12 +104,17 @@ class _Column:
     style: str = ""
 
 
-def _columns(findings: Findings, room: Room, now: datetime) -> list[_Column]:
+def _free(columns: list[_Column], room: Room, slots: int) -> int:
+    """Cells left for the parameters."""
+    return max(10, room.width - slots - 4 - sum(column.width + 2 for column in columns))
+
+
+def _columns(findings: Findings, room: Room, now: datetime, curve: int) -> list[_Column]:
     columns = [_Column("trial", 5, lambda trial: str(trial.number), style="bold")]
     if _has_reports(findings):
         columns += [_Column("epoch", 5, _step), _Column("value", 8, _value)]
         if room.width >= NARROW:
-            length = 24 if room.width >= WIDE else 10
+            length = curve if room.width >= WIDE else SHORT
             columns.append(_Column("so far", length, partial(_curve, width=length), "left", "cyan"))
     if room.width >= WIDE or not columns[1:]:
         columns.append(_Column("for", 8, lambda trial: span(busy_for(trial, now))))

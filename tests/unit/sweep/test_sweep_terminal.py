@@ -283,6 +283,20 @@ def test_parameters_stand_in_columns_of_their_own_where_there_is_room(study, cap
     assert command.startswith("repeat the first:")
 
 
+def test_where_there_is_no_room_the_parameters_give_way_and_no_number(study, capsys, monkeypatch):
+    plan(study, n_trials=1, slots=1)
+    Queue(study).complete(begin(study), (0.5,))
+    monkeypatch.setattr("besom.sweep.terminal.best.PAGE", 60)
+
+    best(study.url, None, 1, "table")
+
+    _, head, row, _ = capsys.readouterr().out.splitlines()
+    assert head.split() == ["rank", "trial", "val/acc", "took", "parameters"]
+    assert row.split()[:3] == ["1", "0", "0.5000"]
+    assert "activation=" in row
+    assert len(row) <= 60
+
+
 # ── how it gets on ────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_time_to_go_is_that_of_the_trials_left_shared_by_the_slots(swept):
     plan(swept, n_trials=10, slots=4)

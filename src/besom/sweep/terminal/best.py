@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import yaml
 from optuna.trial import FrozenTrial
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,9 +19,10 @@ from besom.sweep.attrs import OVERRIDES
 from besom.sweep.catalogue import chosen
 from besom.sweep.findings import Findings, point, seconds, tie
 from besom.sweep.terminal import console, is_watched
-from besom.sweep.terminal.words import brief, number, pairs, span
+from besom.sweep.terminal.words import brief, cut, number, pairs, span
 
 FEW = 5  # where nobody says how many
+BOUNDLESS = 100_000  # columns
 PAGE = 400  # columns of a pipe, in which nothing is cut
 
 Form = Literal["table", "yaml", "json"]
@@ -83,28 +85,38 @@ def _show(findings: Findings, trials: Sequence[FrozenTrial], is_front: bool) -> 
         if len(group) > 1:
             print(tie(group, findings.said(group[0])))
     screen = console() if is_watched() else Console(width=PAGE, highlight=False)
-    apart = _table(findings, trials, is_front, apart=True)
-    fits = screen.measure(apart).maximum <= screen.width
+    apart = _table(findings, trials, is_front)
+    # in a boundless room: no measure is ever larger than the room it is taken in
+    fits = screen.measure(apart, options=screen.options.update(width=BOUNDLESS)).maximum <= screen.width
     with screen.capture() as shown:
-        screen.print(apart if fits else _table(findings, trials, is_front, apart=False))
+        screen.print(apart if fits else _table(findings, trials, is_front, screen.width))
     print("\n".join(line.rstrip() for line in shown.get().splitlines()))
     print(f"repeat the first:  {findings.command(trials[0])}")
 
 
-def _table(findings: Findings, trials: Sequence[FrozenTrial], is_front: bool, *, apart: bool) -> Table:
-    """`apart`: a column for each parameter; otherwise one for all of them, cut where there is no room."""
+def _table(findings: Findings, trials: Sequence[FrozenTrial], is_front: bool, width: int | None = None) -> Table:
+    """A column for each parameter; within a `width` one for all of them, which gives way where there is no room."""
     points = [brief(point(trial)) for trial in trials]
-    keys = list(dict.fromkeys(key for one in points for key in one)) if apart else ["parameters"]
+    keys = list(dict.fromkeys(key for one in points for key in one)) if width is None else ["parameters"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     ranks = [] if is_front else ["rank"]
-    for title in (*ranks, "trial", *(objective.name for objective in findings.objectives), "took"):
+    titles = [*ranks, "trial", *(objective.name for objective in findings.objectives), "took"]
+    numbers = [
+        [
+            *([] if is_front else [str(findings.rank(trial))]),
+            *(str(trial.number), *map(number, trial.values), _took(seconds(trial))),
+        ]
+        for trial in trials
+    ]
+    taken = 0
+    for title, *column in zip(titles, *numbers, strict=True):
         table.add_column(Text(title), justify="right", no_wrap=True)
+        taken += max(map(cell_len, (title, *column))) + 2
     for key in keys:
         table.add_column(Text(key), no_wrap=True, overflow="ellipsis")
-    for trial, tried in zip(trials, points, strict=True):
-        numbers = [*([] if is_front else [str(findings.rank(trial))]), str(trial.number), *map(number, trial.values)]
-        cells = [_cell(tried, key) for key in keys] if apart else [pairs(tried)]
-        table.add_row(*numbers, _took(seconds(trial)), *map(Text, cells))
+    for row, tried in zip(numbers, points, strict=True):
+        cells = [_cell(tried, key) for key in keys] if width is None else [cut(pairs(tried), max(10, width - taken))]
+        table.add_row(*row, *map(Text, cells))
     return table
 
 

@@ -273,17 +273,21 @@ def test_a_trial_finds_the_scripts_own_names_in_main(shell: Shell, file: str, st
 
 
 def test_a_script_that_does_not_run_twice_is_swept_with_copies_of_its_functions_and_says_so(shell: Shell) -> None:
-    once = "from pathlib import Path\nPath('once').mkdir()\n"
-    shell.write("app.py", once + CHDIR.format(version="version_base='1.3', "))
-    done = sweep(shell, "+x=interval(0,1)", "hydra.sweeper.n_trials=1")
+    once = "\nfrom pathlib import Path\nPath('once').mkdir()\ndef half(x): return x / 2\n"
+    app = CHDIR.format(version="version_base='1.3', ").replace("import os", f"import os{once}")
+    shell.write("app.py", app.replace("return cfg.x", "return hydra.utils.instantiate(cfg.y)"))
+    done = sweep(shell, "+x=interval(0,1)", "+y._target_=__main__.half", "+y.x=1", "hydra.sweeper.n_trials=1")
     assert done.returncode == 0, done.stderr + output(shell)
     assert "could not be run again in this trial's process" in output(shell)
     assert "FileExistsError" in output(shell)
 
 
 def test_an_app_without_a_script_is_swept_with_copies(shell: Shell) -> None:
-    words = ["app", "-m", *WORDS, "+x=interval(0,1)", "hydra.sweeper.study_name=typed"]
-    typed = CHDIR.format(version="version_base='1.3', ").replace("import os", f"import sys; sys.argv = {words!r}")
+    words = ["app", "-m", *WORDS, "x=interval(0,1)", "hydra.sweeper.study_name=typed"]
+    start = GUARDED.replace("main()", f"sys.argv = {words!r}\n    main()")
+    typed = NAMES.replace("START", start).replace('("fork", "spawn")', '("fork",)')
+    typed = "\n".join(line for line in typed.splitlines() if "LOCK" not in line and "globals()" not in line)
+    typed = typed.replace("        net = inst", "    net = inst").replace(", Net.Layer,", ",")
     process = subprocess.Popen(
         [sys.executable, "-"], cwd=shell.folder, env=shell.env, text=True, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -150,21 +150,17 @@ def test_a_trial_of_isolation_none_can_be_pruned_and_fail(shell: Shell) -> None:
 
 
 def test_a_task_function_that_cannot_travel_is_refused_and_may_run_in_place(shell: Shell) -> None:
+    """One of a script travels by its name; typed in, as into a notebook, it has to be copied."""
     shell.write(
         "app.py",
         APP.replace("import os\n", "import os, threading\nLOCK = threading.Lock()\n", 1).replace(
             "    print(", "    with LOCK: print(", 1
         ),
     )
-    words = (
-        sys.executable,
-        "app.py",
-        "-m",
-        "hydra/sweeper=besom",
-        "+x=choice(0,1)",
-        "hydra.sweeper.n_trials=1",
-        UNRECORDED,
-    )
+    words = ("-m", "hydra/sweeper=besom", "+x=choice(0,1)", "hydra.sweeper.n_trials=1", UNRECORDED)
+    assert shell.run(sys.executable, "app.py", *words, "hydra.sweeper.study_name=by_name").returncode == 0
+    (shell.folder / "optuna.db").unlink()
+    words = (sys.executable, "-c", "exec(open('app.py').read())", *words, "hydra.sweeper.study_name=typed")
     done = shell.run(*words)
     assert done.returncode == 2
     assert "the task function main cannot be sent to a worker's process: cannot pickle '_thread.lock'" in done.stderr

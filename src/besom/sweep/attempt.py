@@ -31,7 +31,7 @@ from besom.sweep.job import App
 from besom.sweep.outcome import Outcome, Terms, death, oom_kills
 from besom.sweep.preload import Asked, take_asked
 from besom.sweep.reseed import reseed
-from besom.sweep.script import run_again
+from besom.sweep.script import become
 
 POLL_S = 0.5  # between two looks at whether the sweep is to stop
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
@@ -207,7 +207,7 @@ def _run(app: bytes, pipe: Connection, leash: Connection, leash_s: float, output
 def _try(app: App, pipe: Connection) -> None:
     with contextlib.suppress(OSError):  # a launcher may have started the worker elsewhere, even on a machine without it
         os.chdir(app.config.hydra.runtime.cwd)
-    run_again(app.program)
+    become(app.program, app.copies)
     try:
         config: DictConfig = cloudpickle.loads(pipe.recv_bytes())
     except (EOFError, OSError):  # there is none: the trial is over

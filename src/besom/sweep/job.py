@@ -27,7 +27,7 @@ from besom.errors import InputError
 from besom.hydra_versions import changes_directory
 from besom.kept import keep, take_over
 from besom.sweep.program import Program
-from besom.sweep.script import dumps
+from besom.sweep.script import copies, dumps
 from besom.sweep.sweeps_own import link, trial_name
 
 
@@ -37,7 +37,7 @@ def refuse_homebound(app: App) -> None:
     parts |= {f"callback {type(callback).__name__}": callback for callback in app.context.callbacks.callbacks}
     for name, part in parts.items():
         try:
-            dumps(part, app.program)
+            dumps(part, app.program) if app.program.runs_again else cloudpickle.dumps(part)
         except Exception as error:  # whatever an object says that is asked to be pickled
             raise InputError(
                 f"the {name} cannot be sent to a worker's process: {error}; make what it refers to inside the "
@@ -89,6 +89,11 @@ class App:
         return bytes(cloudpickle.dumps(self))
 
     @cached_property
+    def copies(self) -> bytes:
+        """Of what the app's script defines, for a trial's process that cannot run it."""
+        return copies()
+
+    @cached_property
     def preload(self) -> Sequence[str]:
         """The modules that `besom.preload` has named."""
         modules: Sequence[str] = getattr(self.task, "besom_preload", ())
@@ -115,7 +120,7 @@ class App:
         return state
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("config", "program", "preload", "prepare", "fingerprint", "_parts")
+        names = ("config", "program", "copies", "preload", "prepare", "fingerprint", "_parts")
         return {**{name: getattr(self, name) for name in names}, "context": without_callbacks(self.context)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

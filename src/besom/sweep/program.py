@@ -18,6 +18,12 @@ from typing import Self
 from hydra._internal.utils import get_args_parser
 
 
+def script_of_this_process() -> str | None:
+    """The file that it runs; None: there is none, as in a notebook or behind `python -`."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return str(Path(file).absolute()) if file and Path(file).is_file() else None
+
+
 @dataclass(frozen=True)
 class Program:
     script: str
@@ -30,7 +36,7 @@ class Program:
     def running(cls) -> Self:
         """The Hydra app of this process."""
         main = sys.modules["__main__"]
-        spec, file = main.__spec__, getattr(main, "__file__", None)
+        spec = main.__spec__
         given = vars(get_args_parser().parse_known_args()[0])
         options = [
             word
@@ -39,13 +45,12 @@ class Program:
             for word in (f"--{name.replace('_', '-')}", given[name])
         ]
         path = tuple(str(Path(place).absolute()) for place in sys.path)
-        script = str(Path(file).absolute()) if file else None
-        return cls(sys.argv[0], spec.name if spec else None, tuple(options), script, path)
+        return cls(sys.argv[0], spec.name if spec else None, tuple(options), script_of_this_process(), path)
 
     @property
     def runs_again(self) -> bool:
         """Whether there is a script that another process can run, to find what this one's `__main__` has."""
-        return self.file is not None and Path(self.file).suffix != ".ipynb"
+        return self.file is not None
 
     def __str__(self) -> str:
         match self.module:

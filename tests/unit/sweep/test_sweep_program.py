@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,3 +43,17 @@ def test_while_posing_as_a_program_it_is_what_would_be_started_again(
         assert sys.argv == ["pkg/app.py", "--config-name", "other", "x=1"]
 
     assert (main.__spec__, sys.argv) == (None, ["worker"])
+
+
+def test_the_script_is_known_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["app.py"])
+    main = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert not Program.running().runs_again  # in a notebook
+    main.__file__ = "<stdin>"
+    assert not Program.running().runs_again
+    (tmp_path / "app.py").write_text("")
+    main.__file__ = "app.py"
+    assert Program.running().file == str(tmp_path / "app.py")
+    assert Program.running().runs_again

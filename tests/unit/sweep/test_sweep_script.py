@@ -22,6 +22,19 @@ class Net:
     class Layer: pass
     @classmethod
     def of(cls): return cls()
+def bare(function):
+    return lambda: function()
+@bare
+@decorated
+def twice(): return "twice"
+class Caller:
+    def __init__(self, function): self.function = function
+def called(function):
+    caller = Caller(function)
+    @functools.wraps(function)
+    def wrapper(): return "called " + caller.function()
+    return wrapper
+def plain(): return "plain"
 @decorated
 def main(): return "task"
 if __name__ == "__main__":
@@ -35,6 +48,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     (tmp_path / "app.py").write_text(SCRIPT)
     program = Program("app.py", file=str(tmp_path / "app.py"), path=tuple(sys.path))
     user = ModuleType("__main__")
+    user.__file__ = program.file
     exec(SCRIPT.partition("if __name__")[0], vars(user))
     monkeypatch.setitem(sys.modules, "__main__", user)
     monkeypatch.delitem(sys.modules, "__mp_main__", raising=False)
@@ -55,12 +69,47 @@ def test_names_of_the_script_are_found_in_the_script_that_was_run_again(program:
     assert {one.__module__ for one in (net, layer, task, net.of, again.decorated)} == {"__main__"}
 
 
-def test_where_there_is_no_script_copies_travel(program: Program) -> None:
+def test_what_the_script_does_not_keep_by_its_name_is_not_taken_for_what_it_keeps(program: Program) -> None:
     user = sys.modules["__main__"]
-    for origin in (program, Program("")):
-        _, task = pickle.loads(script.dumps([user.Net, user.main.__wrapped__], origin))
-        assert task is not user.main.__wrapped__
-        assert task() == "task"
+    kept, lost = user.twice.__closure__[0].cell_contents.__wrapped__, user.called(user.plain)
+    sent = script.dumps([kept, lost], program)
+    script.run_again(program)
+    again = sys.modules["__main__"]
+    kept, lost = pickle.loads(sent)
+    assert kept is again.twice.__closure__[0].cell_contents.__wrapped__
+    assert lost() == "called plain"
+    assert lost.__closure__[0].cell_contents.function is again.plain
+
+
+def test_a_worker_names_the_scripts_classes_and_copies_its_functions(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = sys.modules["__main__"]
+    copies = cloudpickle.loads(cloudpickle.dumps([user.Net(), user.plain]))
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    sent = script.dumps(copies, program)
+    script.run_again(program)
+    instance, function = pickle.loads(sent)
+    assert type(instance) is sys.modules["__main__"].Net
+    assert function() == "plain"
+
+
+def test_where_there_is_no_script_copies_are_its_main(program: Program) -> None:
+    user = sys.modules["__main__"]
+    user.__file__ = None  # type: ignore[assignment]  # as good as none
+    vars(user)["lock"] = __import__("threading").Lock()
+    exec("def locked(): return lock", vars(user))
+    typed = Program("")
+    sent, copies = script.dumps([user.Net, user.Net(), user.plain, user.main.__wrapped__], typed), script.copies()
+    script.become(typed, copies)
+    copied = sys.modules["__main__"]
+    assert copied is not user
+    assert not hasattr(copied, "locked")
+    net, instance, plain, task = pickle.loads(sent)
+    assert (net, plain, task) == (copied.Net, copied.plain, copied.main.__wrapped__)
+    assert type(instance) is net
+    assert type(pickle.loads(pickle.dumps(instance))) is net
+    assert (plain(), task()) == ("plain", "task")
 
 
 @pytest.mark.parametrize("last", ["raise ValueError('twice')", "import sys; sys.exit(3)", "what is this"])

@@ -17,10 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.composition import as_input_error
 from besom.config import load
+from besom.directions import against_its_name
 from besom.errors import INTERRUPTED, BesomError, InputError
 from besom.hydra_versions import expect_any_target
 from besom.kept import keep, take_over
-from besom.settings import Settings
+from besom.settings import Objective, Settings
 from besom.tracking.store import check_uri
 from besom.trial import in_sweep
 
@@ -55,13 +56,14 @@ def refuse(error: BesomError) -> NoReturn:
 class Check(Callback):
     """Hydra calls it with the composed config, before it makes the output folder; a sweep, with each end of it."""
 
+    _objective: Objective | None = None  # of the sweep
     _hydras_folder: str | None = None  # of a run's config; in a sweep the trial's job keeps it
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         if (
             not in_sweep()
         ):  # a DDP trial's other processes come here too: checked before trial 0; MLflow may be away now
-            self._check_or_refuse(config)
+            _say_of_the_mode(self._check_or_refuse(config))
             self._hydras_folder = take_over(config)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -69,20 +71,42 @@ class Check(Callback):
             keep(config, Path(config.hydra.runtime.output_dir), self._hydras_folder)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._check_or_refuse(config)
+        settings = self._check_or_refuse(config)
+        self._objective = settings.objective
+        if not str(config.hydra.sweeper.get("_target_")).startswith("hydra_plugins.besom_sweeper."):
+            _say_of_the_mode(settings)  # besom's own says it of the study
 
     def check(self, config: DictConfig) -> None:
         """Asked by a sweep for each end of its space. Raises InputError."""
-        if _checked(config).test:
+        settings = _checked(config)
+        if settings.test:
             raise InputError(
                 "test=true: a sweep never sees the test set; score the model it has chosen: besom train ..."
             )
+        if self._objective and settings.objective != self._objective:
+            raise InputError(
+                f"it makes the objective {_told(settings.objective)}, and the sweep's is {_told(self._objective)}: by "
+                "one objective all trials are compared. Give it once for all: objective.metric=..."
+            )
 
-    def _check_or_refuse(self, config: DictConfig) -> None:
+    def _check_or_refuse(self, config: DictConfig) -> Settings:
         try:
-            _checked(config)
+            return _checked(config)
         except BesomError as error:
             refuse(error)
+
+
+def _say_of_the_mode(settings: Settings) -> None:
+    """Once, by the first of a DDP run's processes."""
+    objective = settings.objective
+    warning = against_its_name(objective.metric, objective.mode, "objective.mode", objective.mode)
+    if warning and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"besom: {warning}", file=sys.stderr)
+
+
+def _told(objective: Objective) -> str:
+    """`max of val/acc (best epoch)`"""
+    return f"{objective.mode} of {objective.metric} ({objective.reduce} epoch)"
 
 
 def _checked(config: DictConfig) -> Settings:

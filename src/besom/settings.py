@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
+from besom.directions import default_mode
 from besom.errors import near
 
 # torch.nn's activations by the names people use; a dotted path names any other class
@@ -320,8 +321,15 @@ class Data(Section):
 
 class Objective(Section):
     metric: str
-    mode: Literal["max", "min"]
+    mode: Literal["max", "min"]  # null: by the metric's name
     reduce: Literal["best", "last"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_mode(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("mode", None) is None and isinstance(given.get("metric"), str):
+            return {**given, "mode": default_mode(given["metric"])}
+        return given
 
 
 class EarlyStopping(Section):

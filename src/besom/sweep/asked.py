@@ -10,12 +10,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from besom.directions import mode_of_app
 from besom.errors import InputError
 from besom.locks import absolute
 from besom.secrecy import hide
 from besom.sweep.job import App
 from besom.sweep.launch import is_elsewhere
-from besom.sweep.objective import objectives
+from besom.sweep.objective import objectives, said_of_directions
 from besom.sweep.params import parse, said_again
 from besom.sweep.plan import Plan, Rules, Sweep
 from besom.sweep.samplers import size
@@ -40,11 +41,15 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
     if points is not None:  # a grid ends when each point has been tried
         n_trials = min(n_trials, points + len(enqueue))
     timeout = _seconds(asked, "timeout")
+    aims = objectives(asked["direction"], asked["metric"])
+    if not asked["join"]:
+        for line in said_of_directions(asked["direction"], aims, mode_of_app(app.config)):
+            print(f"besom: {line}", file=sys.stderr)
     plan = Plan(
         storage=hide(absolute(asked["storage"])),
         study_name=asked["study_name"],
         n_trials=n_trials,
-        objectives=objectives(asked["direction"], asked["metric"]),
+        objectives=aims,
         space=space,
         sampler=asked["sampler"],
         pruner=asked["pruner"],

@@ -10,8 +10,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobRuntime
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
+
+from besom.directions import register
 
 
 def _job_name(*, _root_: DictConfig) -> str:
@@ -23,11 +25,12 @@ def _job_name(*, _root_: DictConfig) -> str:
 
 
 OmegaConf.register_new_resolver("besom.job_name", _job_name, replace=True)
+register()
 
 
 @dataclass
 class BesomSweeperConf:
-    """The names of the official Optuna sweeper, and besom's own."""
+    """The names of the official Optuna sweeper, and besom's own. Null stands for the default, but where it is said."""
 
     defaults: list[Any] = field(
         default_factory=lambda: ["_self_", {"sampler": "tpe"}, {"pruner": None}, {"terminator": None}]
@@ -35,15 +38,15 @@ class BesomSweeperConf:
     _target_: str = "hydra_plugins.besom_sweeper.sweeper.BesomSweeper"
     _recursive_: bool = False
     # the study
-    storage: str = "sqlite:///optuna.db"
-    study_name: str = "${besom.job_name:}"  # hydra.job.name
+    storage: str | None = "sqlite:///optuna.db"
+    study_name: str | None = "${besom.job_name:}"  # hydra.job.name
     # of a study that is there with other settings or data; anyway: they hold from here on, which is recorded;
     # fork: it is left as it is, and a study of its own uses its trials where they fit
-    resume: str = "continue"
-    direction: Any = "${oc.select:objective.mode,minimize}"  # several objectives: a list
-    metric: Any = "${oc.select:objective.metric,objective}"  # what the objective is called, for people
-    params: dict[str, Any] = field(default_factory=dict)  # the search space
-    enqueue: list[dict[str, Any]] = field(default_factory=list)  # known points, tried first
+    resume: str | None = "continue"
+    direction: Any = "${besom.direction:}"  # objective.mode, or by the metric's name; several objectives: a list
+    metric: Any = "${oc.select:objective.metric,objective}"  # what the objective is called
+    params: dict[str, Any] | None = field(default_factory=dict)  # the search space
+    enqueue: list[dict[str, Any]] | None = field(default_factory=list)  # known points, tried first
     sampler: Any = None
     pruner: Any = None
     # the budget
@@ -51,8 +54,8 @@ class BesomSweeperConf:
     timeout: float | None = None  # seconds; after it no trial is begun
     trial_timeout: float | None = None  # seconds of one attempt; after it the trial has failed
     max_retries: int = 2  # of a trial whose process or worker died
-    retry_on: list[str] = field(default_factory=list)  # classes of exceptions that may be bad luck
-    max_failure_rate: float | None = 0.8  # of a session's trials; above it the sweep is stopped
+    retry_on: list[str] | None = field(default_factory=list)  # classes of exceptions that may be bad luck
+    max_failure_rate: float | None = 0.8  # of a session's trials; above it the sweep is stopped; null: it is not
     patience: int | None = None  # trials; the sweep ends when the best has not moved for so many
     terminator: Any = None
     # the slots
@@ -60,7 +63,7 @@ class BesomSweeperConf:
     threads_per_trial: int | None = None  # CPU threads; null: the cores are shared evenly
     trials_per_gpu: int | None = None
     gpus_per_trial: int | None = None  # 0: trials see no GPU
-    isolation: str = "process"  # none: trials run in this process, for a debugger
+    isolation: str | None = "process"  # none: trials run in this process, for a debugger
     lease: float = 30.0  # seconds without a beat after which a worker is taken for dead
     plan: bool = False  # show what the sweep would do, and do nothing
     join: bool = False  # work for a sweep that runs, instead: what `besom worker` sets
@@ -86,6 +89,20 @@ def _refuse_unknown(settings: Iterable[str]) -> None:
             raise InputError(f"hydra.sweeper.{key}: there is no such setting{near(key, known)}")
 
 
+# no sweep is without these: null stands for their default
+_NEVER_NULL = ("storage", "study_name", "resume", "direction", "metric", "params", "enqueue", "retry_on", "isolation")
+
+
+def _filled(settings: dict[str, Any], config: DictConfig) -> dict[str, Any]:
+    """With defaults in the place of nulls."""
+    nulls = [key for key, value in settings.items() if value is None and key in _NEVER_NULL]
+    usual, copy = OmegaConf.structured(BesomSweeperConf), config.copy()
+    with read_write(copy.hydra), open_dict(copy.hydra.sweeper):
+        for key in nulls:
+            copy.hydra.sweeper[key] = usual._get_node(key)
+    return {**settings, **{key: copy.hydra.sweeper[key] for key in nulls}}
+
+
 class BesomSweeper(Sweeper):
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
@@ -106,13 +123,14 @@ class BesomSweeper(Sweeper):
         from besom.sweep.program import Program
         from besom.sweep.supervisor import supervise
 
+        settings = _filled(self._settings, self._config)
         app = App(self._task, self._context, without_passwords(self._config), Program.running())
         try:
-            _refuse_unknown(self._settings)
-            sweep = as_sweep(self._settings, arguments, app)
-            if self._settings["plan"]:
+            _refuse_unknown(settings)
+            sweep = as_sweep(settings, arguments, app)
+            if settings["plan"]:
                 preview(sweep)
-            elif self._settings["join"]:
+            elif settings["join"]:
                 join(sweep)
             else:
                 supervise(sweep)

@@ -36,6 +36,16 @@ class ProcessIdentity:
         started = _started(pid)
         return cls(host=socket.gethostname(), machine=this_machine(), pid=pid, started=started or 0, **more)
 
+    @staticmethod
+    def is_one(values: Any) -> bool:
+        """Whether these are what an identity is made of, by their names."""
+        kinds = {"host": str, "machine": str, "pid": int, "started": int}
+        return (
+            isinstance(values, dict)
+            and values.keys() == kinds.keys()
+            and all(type(values[name]) is kind for name, kind in kinds.items())
+        )
+
     def is_here(self) -> bool:
         """Whether it can be known from here whether the process lives."""
         return bool(self.machine) and self.machine == this_machine()

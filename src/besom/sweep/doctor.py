@@ -21,13 +21,14 @@ from optuna.trial import TrialState
 from besom.errors import InputError
 from besom.sweep.attrs import EXPERIMENT, FORKED, LEASE_S, N_TRIALS, PARENT_RUN, TRACKING
 from besom.sweep.catalogue import studies
+from besom.sweep.findings import listed
 from besom.sweep.lease import Lease, Watch, held_by
 from besom.sweep.page import Page
 from besom.sweep.queue import Queue
 from besom.sweep.record import Fault, faults
 from besom.sweep.study import LOOK_S, SWEPT, Study
 from besom.tracking import Store
-from besom.tracking.log import read
+from besom.tracking.log import Skipped, line_numbers, read
 from besom.tracking.recorder import Status
 
 ROUNDS = 3
@@ -118,17 +119,32 @@ def _folders(study: Study, notes: list[str]) -> Iterator[Fault]:
         log = study.folder / str(trial.number) / "run.jsonl"
         if trial.state == TrialState.WAITING or FORKED in trial.user_attrs:
             continue
-        if not log.exists():
+        if said := _unreadable(log):
+            notes.append(f"trial {trial.number}: {said}")
+        if not log.is_file():
             lease = held_by(trial)
             missing[lease.host if lease else ""].append(trial.number)
-        elif trial.state == TrialState.COMPLETE and (said := _objective(log, study)) not in (None, list(trial.values)):
-            yield Fault(f"trial {trial.number} has the values {list(trial.values)} in the study, {said} in its log")
+        elif trial.state == TrialState.COMPLETE and (has := _objective(log, study)) not in (None, list(trial.values)):
+            yield Fault(f"trial {trial.number} has the values {list(trial.values)} in the study, {has} in its log")
     for host, numbers in missing.items():
         some = f"trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         if host in ("", socket.gethostname()):
             yield Fault(f"{some}: nothing in {study.folder}: no log and no output")
         else:
             notes.append(f"{some}: nothing in {study.folder}, and so not compared; ran on {host}")
+
+
+def _unreadable(log: Path) -> str:
+    """What is to be said of lines that are no records; nothing where there are none."""
+    skipped: list[Skipped] = []
+    for _ in read(log, skipped=skipped):
+        pass
+    if not skipped:
+        return ""
+    numbers = listed(line_numbers(log, skipped))
+    if len(skipped) == 1:
+        return f"1 line of {log} is no record, and skipped: {numbers}"
+    return f"{len(skipped)} lines of {log} are no records, and skipped: {numbers}"
 
 
 def _objective(log: Path, study: Study) -> list[float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import sys
 import traceback
@@ -17,10 +18,13 @@ from omegaconf import DictConfig
 
 from besom import trial
 from besom.secrecy import masked
+from besom.storable import MAX_TEXT, is_long, shortened, storable
 
 State = Literal["complete", "pruned", "failed", "interrupted"]
 # why a trial failed
 Kind = Literal["", "exception", "nan", "oom", "timeout", "killed", "lost", "broken", "bad value", "config"]
+
+WHOLE = "exception.txt"  # in a trial's folder: what its exception says, where that is too long for a database
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class Outcome:
     kind: Kind = ""
     reason: str = ""
     exception: tuple[str, ...] = ()  # the names of its class and of that class's bases
+
+    def __post_init__(self) -> None:
+        """Whatever the reason's text is, each database takes it."""
+        object.__setattr__(self, "reason", shortened(storable(self.reason)))
 
 
 @dataclass(frozen=True)
@@ -51,16 +59,17 @@ def as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
     try:
         returned = task(config)
     except trial.TrialPruned as pruned:
-        return Outcome("pruned", reason=_words(pruned))
+        return Outcome("pruned", reason=_kept_whole(_words(pruned), config))
     except Interrupted:
         raise
     except SystemExit as left:
-        return _left(left)
+        return _left(left, config)
     except BaseException as error:
-        print(masked(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+        _print(masked(traceback.format_exc()), end="")
         names = tuple(ancestor.__name__ for ancestor in type(error).__mro__)
         kind: Kind = "oom" if _is_out_of_memory(names) else "exception"
-        return Outcome("failed", kind=kind, reason=f"{type(error).__name__}: {_words(error)}", exception=names)
+        reason = _kept_whole(f"{type(error).__name__}: {_words(error)}", config)
+        return Outcome("failed", kind=kind, reason=reason, exception=names)
     try:
         values = tuple(_numbers(returned))
     except Exception:  # whatever a value says that is asked to be a number
@@ -75,7 +84,7 @@ class Interrupted(BaseException):
     """Not the task function's doing: it passes through the user's code, which may catch every Exception."""
 
 
-def _left(left: SystemExit) -> Outcome:
+def _left(left: SystemExit, config: DictConfig) -> Outcome:
     """`sys.exit` is no crash, which would be tried again; but for the one that answers a SIGTERM, as Lightning does."""
     if left.code == 128 + signal.SIGTERM:
         return death(-signal.SIGTERM, memory_ran_out=False)
@@ -83,9 +92,28 @@ def _left(left: SystemExit) -> Outcome:
         reason = f"the task function called sys.exit({'' if left.code is None else 0}), and so returned no number"
         return Outcome("failed", kind="bad value", reason=reason)
     words = _words(left)
-    print(masked(words), file=sys.stderr, flush=True)  # as Python would
+    _print(words)  # as Python would
     names = tuple(ancestor.__name__ for ancestor in type(left).__mro__)
-    return Outcome("failed", kind="exception", reason=f"SystemExit: {words}", exception=names)
+    reason = _kept_whole(f"SystemExit: {words}", config)
+    return Outcome("failed", kind="exception", reason=reason, exception=names)
+
+
+def _print(text: str, end: str = "\n") -> None:
+    """Where the disk is full, or the task function has closed stderr, nothing is to be done."""
+    with contextlib.suppress(OSError, ValueError):
+        print(storable(text), end=end, file=sys.stderr, flush=True)
+
+
+def _kept_whole(text: str, config: DictConfig) -> str:
+    """The text, or of a long one the begin and in which file of the trial's folder the whole is."""
+    if not is_long(text):
+        return text
+    path = Path(str(config.hydra.run.dir)) / WHOLE
+    try:
+        path.write_text(storable(text), encoding="utf-8")
+    except OSError:
+        return shortened(text)
+    return shortened(text, f"the whole is in {path}")
 
 
 def _words(error: BaseException) -> str:
@@ -118,10 +146,14 @@ def oom_kills() -> int:
 
 
 def tail(output: Path, lines: int = 20) -> str:
-    """The last lines a trial printed."""
-    if not output.exists():
+    """The last lines a trial printed, of which the last 64 kB: a line may be of any length."""
+    if not output.is_file():
         return ""
-    return "\n".join(output.read_text(errors="replace").splitlines()[-lines:])
+    with output.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - MAX_TEXT))
+        last = file.read().decode(errors="backslashreplace")
+    return storable("\n".join(last.splitlines()[-lines:]))[-MAX_TEXT:]
 
 
 def _numbers(returned: Any) -> Iterator[float]:

@@ -21,6 +21,7 @@ import yaml
 from optuna.trial import TrialState
 
 from besom.secrecy import masked
+from besom.storable import storable
 from besom.sweep import report
 from besom.sweep.attrs import FIXED, N_TRIALS, PARENT_RUN, PROGRAM
 from besom.sweep.findings import Findings
@@ -202,7 +203,7 @@ def write(findings: Findings, store: Store, run: str, until_s: float = math.inf)
     for start in range(0, len(points), MAX_METRICS):
         store.client.log_batch(run, metrics=points[start : start + MAX_METRICS])
     best = ", ".join(str(trial.number) for trial in findings.best)
-    said = {"besom.best_trial": best, "mlflow.note.content": note(findings, store.experiment_of(run), run)}
+    said = {"besom.best_trial": best, "mlflow.note.content": storable(note(findings, store.experiment_of(run), run))}
     store.client.log_batch(run, tags=[RunTag(key, text) for key, text in said.items() if text])
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from besom.errors import InputError
 from besom.processes import this_machine
 from besom.secrecy import masked
+from besom.storable import on_one_line
 from besom.sweep.attempt import Attempt
 from besom.sweep.attrs import FOUND, SETTLED, SETTLER
 from besom.sweep.hold import BEATS
@@ -127,6 +128,6 @@ def ask(
     # the trials will say it better, if it is theirs too
     return {
         "overrides": [],
-        "said": masked(f"nothing was settled: {outcome.kind}: {outcome.reason}"),
+        "said": masked(f"nothing was settled: {outcome.kind}: {on_one_line(outcome.reason)}"),
         "data": None,
     }

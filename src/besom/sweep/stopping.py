@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.errors import InputError
 from besom.hydra_versions import build
+from besom.storable import on_one_line
 from besom.sweep.attrs import REASON
 from besom.sweep.plan import Rules
 from besom.sweep.study import Stop, Study
@@ -49,7 +50,7 @@ class Judge:
         return Stop(
             "failing",
             f"{len(failed)} of {len(new)} trials have failed, more than hydra.sweeper.max_failure_rate={rate:g}; "
-            f"the first of them, trial {first.number}: {first.user_attrs.get(REASON, 'no reason given')}",
+            f"the first of them, trial {first.number}: {on_one_line(first.user_attrs.get(REASON, 'no reason given'))}",
         )
 
     def _no_progress(self, ended: list[FrozenTrial]) -> Stop | None:

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 from besom.encoding import make_output_readable
 from besom.errors import InputError, RunError
 from besom.secrecy import public_override
+from besom.storable import on_one_line
 from besom.sweep.attrs import (
     COMMIT,
     DEADLINE,
@@ -349,4 +350,4 @@ def _folder(config: DictConfig) -> Path:
 
 def _first_reason(study: Study) -> str:
     reasons = [trial.user_attrs[REASON] for trial in study.trials() if REASON in trial.user_attrs]
-    return reasons[0] if reasons else "nothing was run"
+    return on_one_line(reasons[0]) if reasons else "nothing was run"

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from besom.errors import RunError
+from besom.storable import on_one_line
 from besom.sweep.attempt import Attempt, warm_up
 from besom.sweep.outcome import Terms
 from besom.sweep.plan import Sweep
@@ -73,7 +74,7 @@ def _measured(sweep: Sweep, overrides: list[str]) -> Warmup:
             outcome = attempt.outcome(config)
             took_s = time.monotonic() - began
         if outcome.state != "complete":
-            raise RunError(f"the first of these trials fails: {outcome.kind}: {outcome.reason}")
+            raise RunError(f"the first of these trials fails: {outcome.kind}: {on_one_line(outcome.reason)}")
         entries = [entry for entry, _ in read(folder / "run.jsonl")]
         epoch_s = min(_epoch_s(entries), took_s)
         uploads = [Path(entry["path"]) for entry in entries if entry["kind"] == "artifact"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,8 +22,9 @@ from typing import Literal, NamedTuple, Self, TypeVar
 from uuid import uuid4
 
 from besom.secrecy import masked
+from besom.storable import shortened, storable
 from besom.tracking import facts
-from besom.tracking.log import Entry, RunLog, Told, began_ms, read
+from besom.tracking.log import Entry, RunLog, Skipped, Told, began_ms, read
 from besom.tracking.store import MAX_KEY, Store, as_key, as_param
 
 Item = TypeVar("Item")
@@ -104,7 +106,7 @@ class Recorder:
         self, status: Status, reason: str = "", outcome: str = "", unless: Callable[[], bool] = lambda: False
     ) -> None:
         """What is to be its final status; `outcome` in the sweep's words. `unless` it goes on by then."""
-        self._end = _End(status, reason, outcome, unless)
+        self._end = _End(status, storable(reason), outcome, unless)
 
     def give_up(self) -> None:
         """Another records this run from here on."""
@@ -156,11 +158,15 @@ class Recorder:
         with suppress(OSError):
             if self._log_path.stat().st_size < self._offset:  # begun anew, where a trial has deleted it
                 self._offset = 0
-        for entry, behind in read(self._log_path, self._offset):
+        skipped: list[Skipped] = []
+        for entry, behind in read(self._log_path, self._offset, skipped=skipped):
             self._unsent.add(self._told.news(entry))
             self._offset = behind
             if entry["kind"] != "run":  # which this thread has written
                 self._last_ms = entry["t"]
+        if skipped:
+            self._offset = max(self._offset, skipped[-1].behind)  # said once
+            log.warning("%s: %s lines are no records, and were skipped", self._log_path, len(skipped))
         if self._unsent.lines:
             self._send(self._unsent)
             self._unsent = _Batch()
@@ -182,7 +188,7 @@ class Recorder:
             del batch.metrics[:MAX_METRICS]
         while batch.artifacts:
             path, folder = batch.artifacts[0]
-            if Path(path).exists():
+            if os.path.isfile(path):  # noqa: PTH113 - which raises nothing, whatever the path
                 client.log_artifact(run, path, folder or None)
             else:
                 log.warning("the artifact %s is gone; all else is recorded", path)
@@ -247,7 +253,14 @@ def _fate(kind: type[BaseException] | None, error: BaseException | None) -> tupl
         return "FINISHED", ""
     if issubclass(kind, KeyboardInterrupt | SystemExit):
         return "KILLED", "interrupted"
-    return "FAILED", f"{kind.__name__}: {error}"
+    return "FAILED", shortened(storable(f"{kind.__name__}: {_words(error)}"))
+
+
+def _words(error: BaseException | None) -> str:
+    try:
+        return str(error)
+    except Exception:  # of a class of the user's
+        return "(its text cannot be had)"
 
 
 class _Batch:

@@ -9,7 +9,7 @@ from typing import Any
 from besom.errors import InputError
 from besom.processes import ProcessIdentity
 from besom.secrecy import hide
-from besom.tracking.log import read
+from besom.tracking.log import Skipped, read
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Store, persistently
 
@@ -34,10 +34,14 @@ def resend(folder: Path, uri: str | None) -> str:
         InputError: no run was begun there, it goes on, or MLflow does not take it.
     """
     log = folder.absolute() / "run.jsonl"
-    entries = [entry for entry, _ in read(log)]
+    skipped: list[Skipped] = []
+    entries = [entry for entry, _ in read(log, skipped=skipped)]
+    damaged = f"; {len(skipped)} lines of {log.name} are no records, and were skipped" if skipped else ""
     begin = next((entry["values"] for entry in entries if entry["kind"] == "begin"), None)
     if begin is None:
-        raise InputError(f"{folder}: no run of `besom train` was begun there; or name a study: besom doctor STUDY")
+        raise InputError(
+            f"{folder}: no run of `besom train` was begun there{damaged}; or name a study: besom doctor STUDY"
+        )
     if _goes_on(begin):
         raise InputError(
             f"{folder}: its run goes on, in process {begin['process']['pid']}: ask again when it has ended"
@@ -47,7 +51,7 @@ def resend(folder: Path, uri: str | None) -> str:
     end = next((entry["values"] for entry in entries if entry["kind"] == "end"), KILLED)
     recorder.finish(end["status"], end["reason"])
     persistently(recorder.carry, f"tracking_uri={store.uri}")
-    return f"{folder}: recorded as run {recorder.run_id}, {end['status']}, in {store.uri}"
+    return f"{folder}: recorded as run {recorder.run_id}, {end['status']}, in {store.uri}{damaged}"
 
 
 def _goes_on(begin: dict[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from besom.environment import set_for_besom
 from besom.errors import InputError
 from besom.locks import sqlite_file, sqlite_lock
 from besom.secrecy import masked, reveal
+from besom.storable import storable, storable_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -149,7 +150,8 @@ class Store:
         """
         nested = {"mlflow.parentRunId": parent} if parent else {}
         experiment = self.experiment_of(parent) if parent else self.experiment_id()
-        run = self.client.create_run(experiment, start_time=began_ms, run_name=name, tags={**tags, **nested})
+        said = storable_all({**tags, **nested})
+        run = self.client.create_run(experiment, start_time=began_ms, run_name=name and storable(name), tags=said)
         return str(run.info.run_id)
 
     def experiment_of(self, run: str) -> str:
@@ -158,7 +160,8 @@ class Store:
     def find(self, tags: Mapping[str, str], parent: str | None = None) -> str | None:
         """The id of the run that carries these tags, with `parent` among those under it; of several the oldest."""
         nested = {"mlflow.parentRunId": parent} if parent else {}
-        asked = " and ".join(f"tags.`{key}` = '{value}'" for key, value in {**nested, **tags}.items())
+        known_by = storable_all({**nested, **tags})
+        asked = " and ".join(f"tags.`{key}` = '{value}'" for key, value in known_by.items())
         experiment = self.experiment_of(parent) if parent else self.experiment_id()
         found = self.client.search_runs([experiment], asked, order_by=["attributes.start_time"], max_results=1)
         return str(found[0].info.run_id) if found else None
@@ -305,7 +308,7 @@ def as_key(name: str) -> str:
 
 
 def _hexadecimal(found: re.Match[str]) -> str:
-    return "".join(f":{byte:02x}" for byte in found[0].encode())
+    return "".join(f":{byte:02x}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
 def as_param(value: Any) -> str:
@@ -314,4 +317,4 @@ def as_param(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value)
+    return storable(str(value))

@@ -17,6 +17,7 @@ from besom.sweep.lease import Lease
 from besom.sweep.objective import objectives
 from besom.sweep.queue import Queue
 from besom.sweep.study import Study
+from besom.tracking import RunLog
 
 
 @pytest.fixture
@@ -65,3 +66,20 @@ def test_from_a_holder_in_another_container_that_beats_nothing_is_taken(study):
         beating.join()
 
     assert study.trials()[0].state == TrialState.RUNNING
+
+
+def test_lines_of_a_log_that_are_no_records_are_named(tmp_path, capsys):
+    study = Study.create(f"sqlite:///{tmp_path}/optuna.db", "t", objectives("maximize", "acc"), tmp_path, {"lr": ""})
+    study.remember(N_TRIALS, 1)
+    queue = Queue(study)
+    claim = queue.claim(1, lambda number: RandomSampler(number), NopPruner())
+    assert claim
+    log = RunLog(study.folder / "0" / "run.jsonl")
+    log.metrics({"objective": 1.0}, 0)
+    with log.path.open("ab") as file:
+        file.write(b'42\n{"kind": "metrics"}\n\0\0\n')
+    queue.complete(claim, [1.0])
+
+    assert examine(study.url, "t", None, mend=False)
+
+    assert f"trial 0: 3 lines of {log.path} are no records, and skipped: 2, 3, 4" in capsys.readouterr().out

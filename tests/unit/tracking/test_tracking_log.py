@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import json
 import math
 import multiprocessing
 import os
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from besom.tracking.log import Entry, RunLog, Told, read, run_of
+from besom.tracking.log import Entry, RunLog, Skipped, Told, line_numbers, read, run_of
 
 
 @pytest.fixture
@@ -233,3 +235,97 @@ def test_what_one_attempt_tells_of_a_step_twice_is_told_twice(tmp_path):
     log.metrics({"loss": 2.0}, step=0)
 
     assert _told(log.path) == [(0, {"loss": 3.0}), (0, {"loss": 2.0})]
+
+
+# ── damaged and foreign lines ─────────────────────────────────────────────────────────────────────────────────────────
+NO_RECORDS = {
+    "a number": b"42",
+    "a list": b"[]",
+    "null": b"null",
+    "a word": b'"metrics"',
+    "another kind's name": b'{"kind": 1, "t": 1}',
+    "a kind that is a list": b'{"kind": [], "t": 1}',
+    "an unknown kind": b'{"kind": "moon", "t": 1}',
+    "no kind": b'{"t": 1}',
+    "no time": b'{"kind": "attempt"}',
+    "a time that is none": b'{"kind": "attempt", "t": "now"}',
+    "a time no database keeps": b'{"kind": "attempt", "t": 9999999999999999999999}',
+    "metrics without a step": b'{"kind": "metrics", "t": 1, "values": {"a": 1}}',
+    "metrics without values": b'{"kind": "metrics", "t": 1, "step": 1}',
+    "metrics that are words": b'{"kind": "metrics", "t": 1, "step": 1, "values": {"a": "b"}}',
+    "metrics that are too large": b'{"kind": "metrics", "t": 1, "step": 1, "values": {"a": 1%s}}' % (b"0" * 400),
+    "a step that is a fraction": b'{"kind": "metrics", "t": 1, "step": 1.5, "values": {"a": 1}}',
+    "a step that is too large": b'{"kind": "metrics", "t": 1, "step": 1e30, "values": {"a": 1}}',
+    "params that are a list": b'{"kind": "params", "t": 1, "values": [1]}',
+    "tags that are numbers": b'{"kind": "tags", "t": 1, "values": {"a": 1}}',
+    "an artifact without a path": b'{"kind": "artifact", "t": 1, "folder": ""}',
+    "a dataset of which something lacks": b'{"kind": "dataset", "t": 1, "values": {"name": "x"}}',
+    "a run of another kind": b'{"kind": "run", "t": 1, "run_id": 7}',
+    "a run that is a path": b'{"kind": "run", "t": 1, "run_id": "../x"}',
+    "a begin without a process": b'{"kind": "begin", "t": 1, "values": {"uri": "x", "experiment": "y"}}',
+    "an end that is none": b'{"kind": "end", "t": 1, "values": {"status": "DONE", "reason": ""}}',
+    "NUL bytes": b"\0" * 100,
+    "bytes that are no UTF-8": b'{"kind": "tags", "t": 1, "values": {"a": "\xff"}}',
+    "a torn line": b'{"kind": "metrics", "t": 1, "val',
+    "a deep nest": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("line", NO_RECORDS.values(), ids=NO_RECORDS)
+def test_a_line_that_is_no_record_is_skipped_and_told(path, line):
+    log = RunLog(path)
+    log.params({"a": 1})
+    _append(path, line + b"\n")
+    log.params({"b": 2})
+
+    skipped: list[Skipped] = []
+    assert [entry["values"] for entry, _ in read(path, skipped=skipped)] == [{"a": 1}, {"b": 2}]
+    assert line_numbers(path, skipped) == [2]
+
+
+def test_an_empty_line_is_nothing_to_be_told(path):
+    RunLog(path).params({"a": 1})
+    _append(path, b"\n")
+
+    skipped: list[Skipped] = []
+    assert len(list(read(path, skipped=skipped))) == 1
+    assert not skipped
+
+
+def test_a_folder_or_a_fifo_in_its_place_is_an_empty_log(path):
+    path.mkdir()
+    assert _entries(path) == []
+    path.rmdir()
+    os.mkfifo(path)
+    assert _entries(path) == []
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "\0", "\ud800 and more"])
+def test_text_that_no_database_takes_is_written_and_read_as_its_escapes(path, text):
+    escaped = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    RunLog(path).tags({text: text})
+    _append(path, json.dumps({"kind": "params", "t": 1, "values": {text: [text]}}).encode() + b"\n")
+
+    tags, params = _entries(path)
+    assert tags["values"] == {escaped: escaped}
+    assert params["values"] == {escaped: [escaped]}
+
+
+def test_a_line_that_a_full_disk_has_torn_does_not_swallow_the_next(path, monkeypatch):
+    log = RunLog(path)
+    write = os.write
+
+    def writes_a_part(file: int, line: bytes) -> int:
+        monkeypatch.setattr(os, "write", refuses)
+        return write(file, line[:10])
+
+    def refuses(file: int, line: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", writes_a_part)
+    with pytest.raises(OSError, match="No space"):
+        log.params({"a": 1})
+    monkeypatch.setattr(os, "write", write)
+    log.params({"b": 2})
+
+    assert [entry["values"] for entry in _entries(path)] == [{"b": 2}]

@@ -490,3 +490,35 @@ def test_a_block_that_fails_before_it_is_taken_leaves_no_run(store, log):
         raise ValueError("refused")
 
     assert store.client.get_experiment_by_name("besom") is None
+
+
+# ── text that no database takes ───────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("text", ["caf\udce9", "nul \0 nul"])
+def test_a_run_ends_whatever_the_text_of_its_names_values_and_reason(store, log, text):
+    log.params({text: text, "long": text * 3000})
+    log.tags({text: text})
+    log.metrics({text: 1.0}, 0)
+    recorder = Recorder(store, log.path, name=text, tags={"mlflow.source.name": text}, known_by={"besom.folder": text})
+    recorder.finish("FAILED", text)
+    assert recorder.carry()
+
+    run = store.client.get_run(recorder.run_id)
+    escaped = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    assert (run.info.status, run.info.run_name) == ("FAILED", escaped)
+    assert run.data.tags["besom.reason"] == run.data.tags["mlflow.source.name"] == escaped
+    assert store.find({"besom.folder": text}) == recorder.run_id
+
+
+def test_lines_that_are_no_records_are_skipped_and_told_once(store, log, caplog):
+    log.params({"a": 1})
+    with log.path.open("ab") as file:
+        file.write(b'42\n{"kind": 1}\n')
+    recorder = Recorder(store, log.path)
+    recorder.carry()
+    recorder.carry()
+    log.params({"b": 2})
+    recorder.finish("FINISHED")
+    assert recorder.carry()
+
+    assert store.client.get_run(recorder.run_id).data.params == {"a": "1", "b": "2"}
+    assert caplog.text.count("2 lines are no records") == 1

@@ -18,7 +18,7 @@ def write(findings: Findings, folder: Path) -> list[Path]:
 
     texts = {PAGE: page(findings), TRIALS: trials_csv(findings), BEST: best_yaml(findings)}
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     return [*(folder / name for name in texts), *pictures(findings, folder)]
 
 
@@ -33,6 +33,6 @@ def save(findings: Findings, file: Path) -> None:
 
     text = trials_csv(findings) if file.suffix == ".csv" else page(findings)
     try:
-        file.write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"{file} cannot be written ({error.strerror}); choose another: -o FILE") from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial, TrialState
 
 import besom
+from besom.storable import on_one_line
 from besom.sweep.attrs import KIND, OVERRIDES, REASON
 from besom.sweep.findings import Findings, listed, point, seconds, tie, why
 from besom.sweep.report.chart import Chart
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 TOP = 10  # trials in the table
 SHOWN = 3  # commands of a Pareto front
+MAX_REASON = 2000  # characters of one; trials.csv has it whole
 REASONS = 30  # of failures; a thousand trials may each have their own
 LONGEST = 200  # characters of a reason
 
@@ -182,7 +184,7 @@ def _failures(findings: Findings) -> list[tuple[str, int, str]]:
     alike: dict[str, list[int]] = defaultdict(list)
     for trial in findings.trials:
         if trial.state == TrialState.FAIL:
-            alike[why(trial) or "no reason given"].append(trial.number)
+            alike[on_one_line(why(trial), MAX_REASON) or "no reason given"].append(trial.number)
     rows = sorted(alike.items(), key=lambda row: -len(row[1]))
     shown = [(reason, len(which), listed(which)) for reason, which in rows[:REASONS]]
     left = sum(len(which) for _, which in rows[REASONS:])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 from rich.cells import cell_len
 
+from besom.storable import on_one_line
 from besom.sweep.findings import Findings, point, seconds, tie, why
 from besom.sweep.objective import Objective, described
 from besom.sweep.study import Study
@@ -56,7 +57,7 @@ def _came_of(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
         case TrialState.PRUNED:
             return f"pruned  {_last(trial, objectives)}"
         case _:
-            return f"failed  {' '.join(why(trial).split()) or 'no reason given'}"
+            return f"failed  {on_one_line(why(trial)) or 'no reason given'}"
 
 
 def _last(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ fsync = off
 class Server:
     """Can be stopped and started; what has been committed stays."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, settings: Sequence[str] = ()) -> None:
         self._folder = folder
         self._programs = programs
         self.port = free_port()
@@ -36,7 +36,7 @@ class Server:
         words = ("-D", "data", "-U", "besom", "--pwfile=password", "-A", "scram-sha-256", "-E", "UTF8", "--no-locale")
         _run_in(folder, str(programs / "initdb"), *words)
         with (folder / "data" / "postgresql.conf").open("a") as config:
-            config.write(CONFIG.format(port=self.port))
+            config.write("\n".join([CONFIG.format(port=self.port), *settings, ""]))
 
     def url(self, database: str = "postgres", password: str = PASSWORD, port: int | None = None) -> str:
         return f"postgresql://besom:{quote(password, safe='')}@127.0.0.1:{port or self.port}/{database}"
@@ -77,7 +77,8 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
+def serving(*settings: str) -> Iterator[Server]:
+    """`settings`: further lines of its configuration."""
     programs = _programs()
     if programs is None:
         pytest.skip("no PostgreSQL server here: initdb is neither on PATH nor in /usr/lib/postgresql/*/bin")
@@ -86,7 +87,7 @@ def serving() -> Iterator[Server]:
     if os.getuid() == 0:
         shutil.chown(folder, "postgres")
     try:
-        server = Server(folder, programs)
+        server = Server(folder, programs, settings)
         server.start()
         try:
             yield server

@@ -37,8 +37,8 @@ def absolute(url: str) -> str:
 
 
 @contextmanager
-def sqlite_lock(url: str) -> Iterator[None]:
-    """Held by one process at a time; a database server needs none.
+def sqlite_lock(url: str, *, first: bool = False) -> Iterator[None]:
+    """Held by one process at a time; a database server needs none. `first`: before all who wait for it otherwise.
 
     The lock's file lies beside the database, as SQLite's own do: all who share the one share the other. Whoever may
     write to the database may take it, and nobody else. A dead process holds nothing.
@@ -51,10 +51,29 @@ def sqlite_lock(url: str) -> Iterator[None]:
         yield
         return
     try:
-        _take(file, path)
+        if first:
+            _take(file, path)
+        else:
+            with _only_one_waits(file):
+                _take(file, path)
         yield
     finally:
         os.close(file)  # which lets go of it
+
+
+@contextmanager
+def _only_one_waits(file: int) -> Iterator[None]:
+    """Of all processes but those that come first, the others wait here.
+
+    This is another lock, of the file's first byte, which two threads of one process may have: it only keeps an order.
+    """
+    with suppress(OSError):  # a file system that has only one kind of lock
+        fcntl.lockf(file, fcntl.LOCK_EX, 1)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.lockf(file, fcntl.LOCK_UN, 1)
 
 
 def _opened(database: Path) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -19,7 +20,7 @@ from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from servers import PASSWORD, Server, free_port, serving
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, NullPool, create_engine, text
 
 from besom.sweep.attrs import ENDS
 from besom.sweep.lease import Watch
@@ -316,3 +317,48 @@ def test_another_programs_database_is_refused_and_left_as_it_is(shell: Shell, se
     message = refused(shell, storage)
     assert "another program's" in message
     assert server.tables(storage) == ["alembic_version", "runs"]
+
+
+# ── a server with few connections ─────────────────────────────────────────────────────────────────────────────────────
+def test_eight_workers_share_the_few_connections_of_a_small_server(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    with serving("max_connections = 10", "superuser_reserved_connections = 3") as small:
+        storage = small.new_database("few")
+        small.execute(storage, "CREATE ROLE me LOGIN PASSWORD 'me'; ALTER DATABASE few OWNER TO me")
+        small.execute(storage, "GRANT ALL ON SCHEMA public TO me")
+        mine = storage.replace(f"besom:{quote(PASSWORD, safe='')}", "me:me")  # whom seven are left
+        sweep = Sweep(shell, on(mine), "hydra.sweeper.n_trials=16", "hydra.sweeper.n_jobs=8", UNRECORDED)
+        code, said = sweep.end()
+        assert code == 0, said + logs(shell)
+        assert_whole(shell, 16, mine, recorded=False)
+
+
+def test_a_server_that_is_full_is_told_from_one_that_is_away(tmp_path: Path) -> None:
+    with serving("max_connections = 4", "superuser_reserved_connections = 0") as small:
+        engine = create_engine(small.url())
+        taken = [engine.connect() for _ in range(4)]
+        message = refused(Shell(tmp_path), small.url())
+        for connection in taken:
+            connection.close()
+        engine.dispose()
+    assert "the server has no connection left" in message
+    assert "raise its max_connections" in message
+
+
+def test_a_process_hands_its_only_connection_back_when_it_asks_nothing(server: Server, storage: str) -> None:
+    opened = open_storage(storage)
+    [asked] = ["SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"]
+    engine = create_engine(storage, poolclass=NullPool)
+
+    def connections() -> int:
+        with engine.connect() as connection:
+            return int(connection.execute(text(asked)).scalar() or 0)
+
+    threads = [threading.Thread(target=lambda: [opened.get_all_studies() for _ in range(20)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    seen = {connections() for _ in range(10)}
+    for thread in threads:
+        thread.join()
+    assert max(seen) <= 1
+    eventually(lambda: connections() == 0, "the connection to be handed back")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import TrialModel
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import TrialState
@@ -16,7 +15,7 @@ from besom.locks import sqlite_file
 from besom.secrecy import masked
 from besom.sweep.attrs import FOLDER, N_TRIALS, SUPERVISOR
 from besom.sweep.lease import Lease
-from besom.sweep.storage import open_storage
+from besom.sweep.storage import BesomStorage, open_storage
 from besom.sweep.study import Study
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -73,7 +72,7 @@ def chosen_among(url: str, name: str | None) -> tuple[Study, Iterator[Glance]]:
     return study, (glance for glance in _glances(storage) if glance.name != study.name)
 
 
-def _glances(storage: RDBStorage) -> Iterator[Glance]:
+def _glances(storage: BesomStorage) -> Iterator[Glance]:
     """All of besom's, the last begun at the end."""
     finished = _finished(storage)
     for study in _begun(storage):
@@ -83,20 +82,20 @@ def _glances(storage: RDBStorage) -> Iterator[Glance]:
         yield Glance(study.study_name, finished.get(study._study_id, 0), asked, is_swept)
 
 
-def _finished(storage: RDBStorage) -> dict[int, int]:
+def _finished(storage: BesomStorage) -> dict[int, int]:
     """Trials with an end, by their study. Optuna's own count reads every trial with all that it has."""
     ended = select(TrialModel.study_id, func.count()).where(TrialModel.state.in_(ENDED)).group_by(TrialModel.study_id)
     with storage.engine.connect() as connection:
         return dict(tuple(row) for row in connection.execute(ended))
 
 
-def _opened(url: str) -> RDBStorage:
+def _opened(url: str) -> BesomStorage:
     if (path := sqlite_file(url)) and not path.exists():
         raise InputError(f"there is no {path}: nothing has been swept here; or name another: --storage URL")
     return open_storage(url)
 
 
-def _names(storage: RDBStorage, url: str, name: str | None) -> list[str]:
+def _names(storage: BesomStorage, url: str, name: str | None) -> list[str]:
     """The last begun at the end."""
     there = [study.study_name for study in _begun(storage)]
     if name and name not in there:
@@ -104,7 +103,7 @@ def _names(storage: RDBStorage, url: str, name: str | None) -> list[str]:
     return [one for one in there if name in (None, one)]
 
 
-def _begun(storage: RDBStorage) -> list[FrozenStudy]:
+def _begun(storage: BesomStorage) -> list[FrozenStudy]:
     """In this order. Not Optuna's summaries, which read every trial of every study."""
     there = sorted(storage.get_all_studies(), key=lambda study: study._study_id)
     return [study for study in there if FOLDER in study.user_attrs]

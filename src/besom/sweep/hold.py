@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -164,7 +165,8 @@ class Hold:
     def _beat(self) -> None:
         """Renew the lease, then pull the trial's leash: a worker that cannot do the first does not do the second."""
         lease = self._claim.lease
-        while not self._let_go.wait(self._plan.lease_s / BEATS):
+        # not all workers of a machine at once
+        while not self._let_go.wait(self._plan.lease_s / BEATS * random.uniform(0.8, 1.0)):
             lease = lease.renewed()
             try:
                 self._queue.renew(self._claim, lease)

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 from besom.processes import ProcessIdentity
 from besom.sweep.attrs import BEAT, LEASE
 
+LOOKS = 6  # of each worker, in the time of a lease; the supervisor looks more often
 SILENT_S = 600.0  # a holder elsewhere that has not renewed its lease for so long is shown as gone
 
 
@@ -104,6 +105,15 @@ class Watch:
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._seen: dict[Any, _Seen] = {}
+        self._looked: float | None = None
+
+    def is_due(self) -> bool:
+        """Whether to look again, for one of many who look: the rarer the longer a lease is."""
+        now = time.monotonic()
+        if self._looked is not None and now - self._looked < self._lease_s / LOOKS:
+            return False
+        self._looked = now
+        return True
 
     def stopped(self, who: Any, lease: Lease | None) -> bool:
         """`lease` None: its holder died between taking and signing; it is given one lease's time too."""

@@ -66,6 +66,7 @@ class Queue:
             trial_id = self._next_id()
             lease = Lease.mine(slot=slot)
             self._storage.set_trial_user_attr(trial_id, LEASE, lease.as_attr())
+            self._storage.set_trial_user_attr(trial_id, BEAT, [lease.token, lease.beat])  # which is renewed
         try:
             number = self._storage.get_trial(trial_id).number
         except KeyError as error:  # a server that crashed may give a lost transaction's number to another one
@@ -75,12 +76,9 @@ class Queue:
         return Claim(Trial(seen, trial_id), lease)
 
     def renew(self, claim: Claim, beat: Lease) -> None:
-        """Raises LeaseLost: this worker was taken for dead.
-
-        Takes no lock, for which many workers would queue: a beat that comes late touches nobody else's.
-        """
-        self._storage.set_trial_user_attr(claim.trial._trial_id, BEAT, [beat.token, beat.beat])
-        _refuse_late(self._storage.get_trial(claim.trial._trial_id), claim)
+        """Raises LeaseLost: this worker was taken for dead."""
+        if not self.study.renew(claim.trial._trial_id, beat):
+            raise _late(claim.number)
 
     @all_or_nothing
     def has_run(self, claim: Claim, run_id: str) -> bool:
@@ -152,9 +150,9 @@ class Queue:
 
     def _next_id(self) -> int:
         """A trial that waits, the first of them, or a new one; RUNNING from here on."""
-        for waiting in self.study.trials((TrialState.WAITING,)):
-            if self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-                return waiting._trial_id
+        if (waiting := self.study.first_waiting()) is not None:
+            self._storage.set_trial_state_values(waiting, TrialState.RUNNING)
+            return waiting
         return self._storage.create_new_trial(self.study.as_optuna()._study_id)
 
     @contextmanager
@@ -184,7 +182,11 @@ class Queue:
 def _refuse_late(trial: FrozenTrial, claim: Claim) -> None:
     lease = held_by(trial)
     if trial.state != TrialState.RUNNING or lease is None or lease.token != claim.lease.token:
-        raise LeaseLost(f"trial {trial.number} was taken from this worker, which was not heard of in time")
+        raise _late(trial.number)
+
+
+def _late(number: int) -> LeaseLost:
+    return LeaseLost(f"trial {number} was taken from this worker, which was not heard of in time")
 
 
 def _retries(ends: Sequence[str]) -> int:

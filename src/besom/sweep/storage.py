@@ -1,23 +1,33 @@
 """The study's storage: an SQLite file, or a PostgreSQL server, which may go away and come back.
 
 Whoever asks a server that is away waits for it. What is done alone, under a study's lock, is one transaction: of what
-was cut off the server has kept nothing, so it can be done again.
+was cut off the storage has kept nothing, so it can be done again.
+
+A process asks its storage one question at a time (`turn`), and so needs one connection. Renewals of leases are short,
+and wait for nobody but him who is writing just now: many workers on a busy machine do not lose their leases in a queue.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy import Connection, create_engine, inspect, make_url, text
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
+from optuna.trial import TrialState
+from sqlalchemy import Connection, Update, create_engine, event, exists, func, inspect, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.orm import aliased
 
 from besom.errors import BesomError, InputError, RunError
 from besom.locks import sqlite_file, sqlite_lock
@@ -25,21 +35,29 @@ from besom.secrecy import masked, reveal
 
 PATIENCE_S = 300.0  # a server that is away for longer is given up
 PAUSE_S = 2.0  # between two tries, at most
+SAY_S = 5.0  # whoever waits for longer for his turn is told so
 DRIVERS = ("psycopg", "psycopg2")
 BUSY_S = 60.0  # a file that another process is writing is waited for as long: a busy disk takes more than SQLite's 5 s
 FILE_ENGINE = {"connect_args": {"timeout": BUSY_S}}
 
 # of libpq: a server that is not there, or no longer, is noticed in time
 CONNECT_ARGS = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-# a process that was suspended in its turn, or whose machine has vanished, loses it: the others wait for it
+# a process that was suspended in its turn, or whose machine has vanished, loses it: the others wait for it; and who
+# waits lets the other threads of his own process ask in between
 BEGIN = """
-    SELECT set_config('idle_in_transaction_session_timeout', '30s', true),
-           pg_advisory_xact_lock(hashtextextended(:name, 0)),
+    SELECT set_config('idle_in_transaction_session_timeout', '30s', true), set_config('lock_timeout', '1s', true)
+"""
+LOCK = """
+    SELECT pg_advisory_xact_lock(hashtextextended(:name, 0)),
+           set_config('lock_timeout', '0', true),
            CAST(pg_current_xact_id() AS text)
 """
+NOT_YET = "55P03"  # SQLSTATE: not within `lock_timeout`
+IDLE_S = 1.0  # after which a connection is handed back to the server, of which it may have few
 # SQLSTATEs of a server that is away or full, and of a deadlock that it has resolved; PostgreSQL's manual, appendix A
 AWAY = ("08", "53300", "57P01", "57P02", "57P03", "40P01")
 # a refused connection has no SQLSTATE, only the server's words
+FULL = ("too many clients", "remaining connection slots", "too many connections")
 REFUSALS = ("authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied", "no password")
 
 T = TypeVar("T")
@@ -70,7 +88,7 @@ def all_or_nothing(method: Callable[Concatenate[C, P], T]) -> Callable[Concatena
     return do
 
 
-def open_storage(url: str, *, wait: bool = False) -> RDBStorage:
+def open_storage(url: str, *, wait: bool = False) -> BesomStorage:
     """`wait`: for a server that is away, where it is known to have been there.
 
     Raises:
@@ -82,7 +100,7 @@ def open_storage(url: str, *, wait: bool = False) -> RDBStorage:
     logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
     patience = _Patience(_where(url))
 
-    def opened() -> RDBStorage:
+    def opened() -> BesomStorage:
         if sqlite_file(url):
             return _open_file(url)
         return patience(lambda: _open_server(url, patience)) if wait else _open_server(url, patience)
@@ -132,19 +150,24 @@ def _or_refused(url: str, ask: Callable[[], T]) -> T:
     except BesomError:
         raise
     except Exception as error:  # Optuna lets through the errors of SQLAlchemy and of each driver
+        if _is_full(error):
+            raise InputError(f"{where}: {_what_is_wrong(error)}: {_reason(error)}; {TOO_FEW}") from error
         raise InputError(
             f"{where}: cannot be opened: {_reason(error)}; mend that, or choose another hydra.sweeper.storage"
         ) from error
 
 
-def alone(storage: RDBStorage, name: str) -> AbstractContextManager[object]:
-    """Held by one process at a time, on whatever machine, for as long as it lives; `name` tells two locks apart.
+def alone(storage: BesomStorage, name: str) -> AbstractContextManager[object]:
+    """One transaction, of one process at a time, on whatever machine; `name` tells two locks of a server apart.
 
     Raises ServerLost: of what was done in it nothing was kept.
     """
-    if isinstance(storage, ServerStorage):
-        return storage.transaction(name)
-    return sqlite_lock(storage.url)
+    return storage.transaction(name)
+
+
+def in_turn(storage: BesomStorage) -> BaseStorage:
+    """With Optuna's cache, for the threads of this process: one after the other."""
+    return _InTurn(storage)
 
 
 class _Patience:
@@ -172,12 +195,14 @@ class _Patience:
         with self._lock:
             if self._away_since is None:
                 self._away_since = time.monotonic()
-                log.warning("%s: the server is away; waiting for it: %s", self._where, _reason(error))
+                log.warning("%s: %s; waiting for it: %s", self._where, _what_is_wrong(error), _reason(error))
             away_s = time.monotonic() - self._away_since
         if away_s > PATIENCE_S:
+            what, way = ("has been away", "when it is back, the same command goes on")
+            if _is_full(error):
+                what, way = ("has had no connection left", TOO_FEW)
             raise RunError(
-                f"{self._where}: the server has been away for {PATIENCE_S / 60:g} minutes: {_reason(error)}; "
-                "when it is back, the same command goes on"
+                f"{self._where}: the server {what} for {PATIENCE_S / 60:g} minutes: {_reason(error)}; {way}"
             ) from error
         time.sleep(min(0.1 + away_s / 4, PAUSE_S))
 
@@ -192,37 +217,45 @@ class _Here(threading.local):
     in_transaction = False
 
 
-class ServerStorage(RDBStorage):
-    """Each question waits for the server, except in a transaction: that is begun again as a whole."""
+class BesomStorage(RDBStorage):
+    """One transaction at a time, and a lease renewed in one write."""
 
-    def __init__(self, url: str, patience: _Patience) -> None:
-        self._patience = patience
+    def __init__(self, url: str, engine_kwargs: dict[str, Any], *, skip_table_creation: bool = False) -> None:
+        self.turn = threading.RLock()  # taken before the lock of Optuna's cache, and before the file's or the server's
         self._here = _Here()
-        super().__init__(url, _engine_kwargs(url))
+        super().__init__(url, engine_kwargs, skip_table_creation=skip_table_creation)
+
+    def transaction(self, name: str) -> AbstractContextManager[None]:
+        """What this thread asks the storage is one transaction, and no other of that name is under way."""
+        raise NotImplementedError
+
+    def renew(self, trial_id: int, token: str, key: str, beat: Any, lease: str) -> bool:
+        """Write `beat` under `key`, if the trial is still held under that token, by its attribute `lease`."""
+        raise NotImplementedError
+
+    def counts(self, study_id: int) -> dict[TrialState, int]:
+        """Of its trials, by their state."""
+        asked = select(TrialModel.state, func.count()).where(TrialModel.study_id == study_id)
+        with self._asked() as connection:
+            return dict(tuple(row) for row in connection.execute(asked.group_by(TrialModel.state)))
+
+    def first_waiting(self, study_id: int) -> int | None:
+        """The trial with the lowest number that waits."""
+        asked = select(TrialModel.trial_id).where(
+            TrialModel.study_id == study_id, TrialModel.state == TrialState.WAITING
+        )
+        with self._asked() as connection:
+            found = connection.execute(asked.order_by(TrialModel.number).limit(1)).scalar()
+        return None if found is None else int(found)
 
     @contextmanager
-    def transaction(self, name: str) -> Iterator[None]:
-        """What this thread asks the storage is one transaction, and no other of that name is under way."""
-        connection, number = self._patience(lambda: self._begin(name))
-        try:
-            with self._asked_on(connection):
-                yield
-            self._commit(connection, number)
-        except Exception as error:
-            if connection.invalidated or _is_away(error):
-                raise ServerLost("the server of hydra.sweeper.storage was lost; the same command goes on") from error
-            raise
-        finally:
-            with suppress(SQLAlchemyError):  # a server that is lost has let go of its own
-                connection.close()
-
-    def _begin(self, name: str) -> tuple[Connection, str]:
-        connection = self.engine.connect()
-        try:
-            return connection, connection.execute(text(BEGIN), {"name": name}).one()[2]
-        except BaseException:
-            connection.close()
-            raise
+    def _asked(self) -> Iterator[Connection]:
+        """For a question in SQL: the transaction's connection, where there is one."""
+        if self._here.in_transaction:
+            yield self.scoped_session().connection()
+            return
+        with self.turn, self.engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def _asked_on(self, connection: Connection) -> Iterator[None]:
@@ -236,11 +269,137 @@ class ServerStorage(RDBStorage):
             self._here.in_transaction = False
             self.scoped_session.remove()
 
+    @staticmethod
+    def _renewal(trial_id: int, token: str, key: str, beat: Any, lease: str) -> Update:
+        other = aliased(TrialUserAttributeModel)
+        holds = exists().where(
+            other.trial_id == trial_id, other.key == lease, other.value_json.contains(token, autoescape=True)
+        )
+        runs = exists().where(TrialModel.trial_id == trial_id, TrialModel.state == TrialState.RUNNING)
+        mine = (TrialUserAttributeModel.trial_id == trial_id, TrialUserAttributeModel.key == key)
+        return update(TrialUserAttributeModel).where(*mine, holds, runs).values(value_json=json.dumps(beat))
+
+
+class FileStorage(BesomStorage):
+    """Who writes to the file waits in turn, and does not ask again and again, as SQLite does: that may never end."""
+
+    def __init__(self, url: str, *, is_whole: bool = False) -> None:
+        """`is_whole`: its tables are there."""
+        super().__init__(url, FILE_ENGINE, skip_table_creation=is_whole)
+
+    @contextmanager
+    def transaction(self, name: str) -> Iterator[None]:
+        with self.turn, sqlite_lock(self.url), self.engine.connect() as connection:
+            with _begun_at_once(connection), self._asked_on(connection):
+                yield
+            connection.commit()
+
+    def renew(self, trial_id: int, token: str, key: str, beat: Any, lease: str) -> bool:
+        with sqlite_lock(self.url, first=True), self.engine.begin() as connection:
+            return connection.execute(self._renewal(trial_id, token, key, beat, lease)).rowcount == 1
+
+
+@contextmanager
+def _begun_at_once(connection: Connection) -> Iterator[None]:
+    """A transaction that may write from the start; Python's driver would begin one with the first write."""
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
+    before = driver.isolation_level
+    driver.isolation_level = None
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
+    finally:
+        driver.isolation_level = before
+
+
+def _waiting(method: Callable[..., T]) -> Callable[..., T]:
+    @functools.wraps(method)
+    def write(self: FileStorage, *args: Any, **kwargs: Any) -> T:
+        if self._here.in_transaction:
+            return method(self, *args, **kwargs)
+        with sqlite_lock(self.url):
+            return method(self, *args, **kwargs)
+
+    return write
+
+
+WRITES = (
+    *("create_new_study", "delete_study", "set_study_user_attr", "set_study_system_attr", "create_new_trial"),
+    *("_create_new_trial", "set_trial_param", "_set_trial_param", "set_trial_state_values"),
+    *("set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr"),
+)
+
+
+class ServerStorage(BesomStorage):
+    """Each question waits for the server, except in a transaction: that is begun again as a whole."""
+
+    def __init__(self, url: str, patience: _Patience, *, is_whole: bool) -> None:
+        """`is_whole`: its tables are there."""
+        self._patience = patience
+        super().__init__(url, _engine_kwargs(url), skip_table_creation=is_whole)
+        self._used = threading.Event()
+        event.listen(self.engine, "checkin", lambda *_: self._used.set())
+        threading.Thread(target=_hand_back, args=(weakref.ref(self), self._used), daemon=True).start()
+
+    @contextmanager
+    def transaction(self, name: str) -> Iterator[None]:
+        with self._begun(name) as (connection, number):
+            try:
+                with self._asked_on(connection):
+                    yield
+                self._commit(connection, number)
+            except Exception as error:
+                if connection.invalidated or _is_away(error):
+                    raise ServerLost(
+                        "the server of hydra.sweeper.storage was lost; the same command goes on"
+                    ) from error
+                raise
+
+    def renew(self, trial_id: int, token: str, key: str, beat: Any, lease: str) -> bool:
+        def write() -> bool:
+            with self.turn, self.engine.begin() as connection:
+                return connection.execute(self._renewal(trial_id, token, key, beat, lease)).rowcount == 1
+
+        return self._patience(write)
+
+    @contextmanager
+    def _begun(self, name: str) -> Iterator[tuple[Connection, str]]:
+        since, said = time.monotonic(), False
+        while True:
+            with self.turn:
+                if begun := self._patience(lambda: self._begin(name)):
+                    try:
+                        yield begun
+                    finally:
+                        with suppress(SQLAlchemyError):  # a server that is lost has let go of its own
+                            begun[0].close()
+                    return
+            if not said and time.monotonic() - since > SAY_S:
+                said = True
+                log.warning("waiting for the lock %r of the study, which another process holds", name)
+            time.sleep(random.uniform(0.005, 0.02))  # for the other threads of this process
+
+    def _begin(self, name: str) -> tuple[Connection, str] | None:
+        """None: it is another's turn."""
+        connection = self.engine.connect()
+        try:
+            connection.execute(text(BEGIN))
+            return connection, connection.execute(text(LOCK), {"name": name}).one()[2]
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, OperationalError) and _state(error) == NOT_YET:
+                return None
+            raise
+
     def _commit(self, connection: Connection, number: str) -> None:
         try:
             connection.commit()
         except DBAPIError:
-            if not (connection.invalidated and self._was_kept(number)):
+            lost = connection.invalidated
+            with suppress(SQLAlchemyError):
+                connection.close()  # the only one there is
+            if not (lost and self._was_kept(number)):
                 raise
 
     def _was_kept(self, number: str) -> bool:
@@ -270,19 +429,62 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
 # made: besom makes its trials in a transaction
 for _name in (*BaseStorage.__abstractmethods__, "_create_new_trial", "_set_trial_param", "_get_trials"):
     setattr(ServerStorage, _name, _patient(getattr(RDBStorage, _name)))
+for _name in ("counts", "first_waiting"):
+    setattr(ServerStorage, _name, _patient(getattr(BesomStorage, _name)))
+for _name in WRITES:
+    if hasattr(RDBStorage, _name):
+        setattr(FileStorage, _name, _waiting(getattr(RDBStorage, _name)))
+
+
+def _hand_back(storage: weakref.ref[ServerStorage], used: threading.Event) -> None:
+    """A thread of a storage: its connection goes back to the server when nothing has been asked for a while."""
+    while True:
+        used.wait()
+        used.clear()
+        time.sleep(IDLE_S)
+        if (one := storage()) is None:
+            return
+        if not used.is_set():
+            with one.turn:
+                one.engine.dispose()
+        del one
+
+
+class _InTurn(_CachedStorage):
+    """Which has a lock of its own: two threads that took that one and the storage's in turns would wait for ever."""
+
+
+def _taking_turns(method: Callable[..., T]) -> Callable[..., T]:
+    @functools.wraps(method)
+    def ask(self: _InTurn, *args: Any, **kwargs: Any) -> T:
+        with self._backend.turn:  # type: ignore[attr-defined]
+            return method(self, *args, **kwargs)
+
+    return ask
+
+
+for _name in BaseStorage.__abstractmethods__:
+    setattr(_InTurn, _name, _taking_turns(getattr(_CachedStorage, _name)))
 
 
 class _Stranger(Exception):  # noqa: N818 - who is met
     """A database whose tables this Optuna cannot use."""
 
 
-def _open_file(url: str) -> RDBStorage:
-    with sqlite_lock(url):  # two processes that make one fresh file's tables destroy each other's
-        engine = create_engine(url, **FILE_ENGINE)
+def _open_file(url: str) -> FileStorage:
+    engine = create_engine(url, **FILE_ENGINE)
+
+    def is_whole() -> bool:
         with engine.connect() as connection:
-            _refuse_strangers(connection)
+            return _is_whole(connection)
+
+    try:
+        if is_whole():
+            return _of_this_schema(url, lambda: FileStorage(url, is_whole=True))
+        with sqlite_lock(url):  # two processes that make one fresh file's tables destroy each other's
+            return _of_this_schema(url, lambda: FileStorage(url, is_whole=is_whole()))
+    finally:
         engine.dispose()
-        return _of_this_schema(url, lambda: RDBStorage(url, FILE_ENGINE))
 
 
 def _open_server(url: str, patience: _Patience) -> ServerStorage:
@@ -290,9 +492,14 @@ def _open_server(url: str, patience: _Patience) -> ServerStorage:
     engine = create_engine(url, **_engine_kwargs(url))
     try:
         with engine.begin() as connection:
-            connection.execute(text(BEGIN), {"name": "besom: the tables"})  # made by one process at a time
-            _refuse_strangers(connection)
-            return _of_this_schema(url, lambda: ServerStorage(url, patience))
+            is_whole = _is_whole(connection)
+            if not is_whole:  # made by one process at a time
+                connection.execute(text(LOCK), {"name": "besom: the tables"})
+                is_whole = _is_whole(connection)
+            if not is_whole:
+                return _of_this_schema(url, lambda: ServerStorage(url, patience, is_whole=False))
+        engine.dispose()  # before another connection is asked for
+        return _of_this_schema(url, lambda: ServerStorage(url, patience, is_whole=True))
     finally:
         engine.dispose()
 
@@ -306,6 +513,9 @@ def _refuse_other_servers(url: str) -> None:
 def _engine_kwargs(url: str) -> dict[str, Any]:
     asked = make_url(url).query
     return {
+        # one for the process, which asks one question at a time; only Optuna's look at its tables asks two
+        "pool_size": 1,
+        "max_overflow": 1,
         "pool_pre_ping": True,  # a server that was restarted leaves dead connections in the pool
         "isolation_level": "READ COMMITTED",  # whose turn it is sees what the last one has left
         "connect_args": {key: value for key, value in CONNECT_ARGS.items() if key not in asked},
@@ -317,6 +527,14 @@ def _refuse_strangers(connection: Connection) -> None:
     tables = inspect(connection).get_table_names()
     if "alembic_version" in tables and "version_info" not in tables:
         raise _Stranger("this database is another program's (MLflow's?), whose tables Optuna's would break")
+
+
+def _is_whole(connection: Connection) -> bool:
+    """Whether Optuna has made its tables, the last of them too, and what is in that."""
+    _refuse_strangers(connection)
+    if "alembic_version" not in inspect(connection).get_table_names():
+        return False
+    return bool(connection.execute(text("SELECT count(*) FROM alembic_version")).scalar())
 
 
 def _of_this_schema(url: str, opened: Callable[[], T]) -> T:
@@ -336,9 +554,28 @@ def _is_away(error: BaseException | None) -> bool:
     if isinstance(error, PendingRollbackError):  # the next question on a connection that was lost
         return True
     if isinstance(error, OperationalError | InterfaceError):
-        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+        state = _state(error)
         return state.startswith(AWAY) if state else not any(words in str(error.orig) for words in REFUSALS)
     return isinstance(error, optuna.exceptions.StorageInternalError) and _is_away(error.__cause__)
+
+
+def _state(error: DBAPIError) -> str | None:
+    """PostgreSQL's SQLSTATE."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+
+
+def _is_full(error: BaseException) -> bool:
+    return any(words in str(error) or words in str(error.__cause__) for words in FULL)
+
+
+def _what_is_wrong(error: BaseException) -> str:
+    return "the server has no connection left" if _is_full(error) else "the server is away"
+
+
+TOO_FEW = (
+    "raise its max_connections: a sweep needs one for each slot and one for itself; or use fewer slots: "
+    "hydra.sweeper.n_jobs"
+)
 
 
 def _reason(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -10,16 +11,29 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.errors import InputError
 from besom.secrecy import masked
-from besom.sweep.attrs import CHANGES, FINGERPRINT, FOLDER, ID, OPENED, SETTLED, SETTLER, SPACE, STOP, SUPERVISOR
+from besom.sweep.attrs import (
+    BEAT,
+    CHANGES,
+    FINGERPRINT,
+    FOLDER,
+    ID,
+    LEASE,
+    OPENED,
+    SETTLED,
+    SETTLER,
+    SPACE,
+    STOP,
+    SUPERVISOR,
+)
 from besom.sweep.lease import Lease, Watch
 from besom.sweep.objective import Direction, Objective
-from besom.sweep.storage import all_or_nothing, alone, open_storage
+from besom.sweep.storage import BesomStorage, all_or_nothing, alone, in_turn, open_storage
 from besom.sweep.study_folder import claim, foreign, keep_claim, new_id
 from besom.sweep.version import Version
 
@@ -60,13 +74,17 @@ class Counts:
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial]) -> Self:
-        states = [trial.state for trial in trials]
+        return cls.from_states(Counter(trial.state for trial in trials))
+
+    @classmethod
+    def from_states(cls, counts: Mapping[TrialState, int]) -> Self:
+        """`counts`: of the trials, by their state."""
         return cls(
-            complete=states.count(TrialState.COMPLETE),
-            pruned=states.count(TrialState.PRUNED),
-            failed=states.count(TrialState.FAIL),
-            running=states.count(TrialState.RUNNING),
-            waiting=states.count(TrialState.WAITING),
+            complete=counts.get(TrialState.COMPLETE, 0),
+            pruned=counts.get(TrialState.PRUNED, 0),
+            failed=counts.get(TrialState.FAIL, 0),
+            running=counts.get(TrialState.RUNNING, 0),
+            waiting=counts.get(TrialState.WAITING, 0),
         )
 
     @property
@@ -81,6 +99,7 @@ class _Seen:
     version: int | None
     trials: list[FrozenTrial] | None = None
     attrs: dict[str, Any] | None = None
+    counts: Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +124,7 @@ class Change:
 class Study:
     """One connection to a study in its storage."""
 
-    def __init__(self, url: str, name: str, *, wait: bool = False, storage: RDBStorage | None = None) -> None:
+    def __init__(self, url: str, name: str, *, wait: bool = False, storage: BesomStorage | None = None) -> None:
         """`wait`: for a server that is away. `storage`: of this URL, where it is open already."""
         self.url = url
         self.name = name
@@ -116,7 +135,7 @@ class Study:
     def reconnect(self) -> None:
         """With nothing in mind of what was read before."""
         # the cache is part of it: a trial it has not read cannot be written to
-        self.storage = get_storage(self._rdb)
+        self.storage = in_turn(self._rdb)
         self._study = self._load()
         self._seen = _Seen(None)
 
@@ -206,7 +225,11 @@ class Study:
         return [trial for trial in seen.trials if states is None or trial.state in states]
 
     def counts(self) -> Counts:
-        return Counts.of(self.trials())
+        """Asked of the storage alone: each worker asks before each trial, and need not read the others."""
+        seen = self._up_to_date()
+        if seen.counts is None:
+            seen.counts = Counts.from_states(self._rdb.counts(self._study._study_id))
+        return seen.counts
 
     def owed(self, n_trials: int) -> int:
         """Trials without an end yet; running ones are owed until they have one."""
@@ -324,6 +347,14 @@ class Study:
                     "with Ctrl-C there, or choose another hydra.sweeper.study_name"
                 )
             time.sleep(LOOK_S)
+
+    def first_waiting(self) -> int | None:
+        """The identity of the trial, as the storage has it."""
+        return self._rdb.first_waiting(self._study._study_id)
+
+    def renew(self, trial_id: int, lease: Lease) -> bool:
+        """False: the trial is not held under that lease any more."""
+        return self._rdb.renew(trial_id, lease.token, BEAT, [lease.token, lease.beat], LEASE)
 
     def lock(self) -> AbstractContextManager[object]:
         return alone(self._rdb, f"besom {self.name}")

@@ -88,7 +88,8 @@ class Worker:
             while goes_on() and not study.is_open():  # its run in MLflow is being made
                 asked.to_leave.wait(IDLE_S / 5)
             while goes_on() and study.owed(plan.n_trials):
-                queue.reap(watch, plan.max_retries)
+                if watch.is_due():
+                    queue.reap(watch, plan.max_retries)
                 if claim := queue.claim(plan.n_trials, sampler, pruner, slot):
                     try:
                         Hold(plan, self.app, queue, record, claim, must_leave).run()

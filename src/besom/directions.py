@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
+from besom import resolvers
+
 Mode = Literal["min", "max"]
 
 _LOWER = """
@@ -112,8 +114,8 @@ def mode_of_app(config: DictConfig) -> str | None:
 
 def register() -> None:
     """Make `${besom.mode:METRIC}` known to configs, and `${besom.direction:}` to the sweeper's."""
-    OmegaConf.register_new_resolver("besom.mode", _mode, replace=True)
-    OmegaConf.register_new_resolver("besom.direction", _direction, replace=True)
+    resolvers.register("besom.mode", _mode)
+    resolvers.register("besom.direction", _direction)
 
 
 register()

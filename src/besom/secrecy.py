@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.resolvers import oc
 
+from besom import resolvers
 from besom.errors import InputError
 
 HIDDEN = "***"
@@ -156,14 +156,8 @@ def environment_unread() -> Iterator[None]:
     def name_only(name: str, *default: Any) -> Any:
         return default[0] if default and name not in os.environ else f"${{oc.env:{name}}}"
 
-    _resolve_by(name_only)
+    resolvers.register("oc.env", name_only)
     try:
         yield
     finally:
-        _resolve_by(oc.env)
-
-
-def _resolve_by(environment: Any) -> None:
-    with warnings.catch_warnings():  # OmegaConf 2.4 has another word for it, which 2.3 means otherwise
-        warnings.simplefilter("ignore")
-        OmegaConf.register_new_resolver("oc.env", environment, replace=True)
+        resolvers.register("oc.env", oc.env)

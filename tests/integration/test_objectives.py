@@ -123,7 +123,8 @@ def test_a_session_is_judged_by_its_own_failures(shell: Shell) -> None:
     words = ("+x=range(0,9)", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_jobs=1", UNRECORDED, "+how=fail at first")
     mostly = "hydra.sweeper.max_failure_rate=0.2"
     assert sweep(shell, *words, mostly, "hydra.sweeper.sampler.seed=3").returncode == 1
-    done = sweep(shell, *words[:-1], "+how=well", mostly, "hydra.sweeper.sampler.seed=3")
+    mended = ("+how=well", "hydra.sweeper.resume=anyway")
+    done = sweep(shell, *words[:-1], *mended, mostly, "hydra.sweeper.sampler.seed=3")
     assert done.returncode == 0, done.stderr
     assert "9 of 9 trials" in done.stdout
 

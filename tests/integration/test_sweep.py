@@ -274,7 +274,9 @@ def test_an_interrupted_sweep_gives_its_trials_back_and_the_same_command_goes_on
 
 def test_a_trial_that_reports_without_a_pause_is_interrupted_too(shell: Shell) -> None:
     shell.write("app.py", RESTLESS)
-    process = shell.start(sys.executable, "app.py", "-m", "hydra/sweeper=besom", "hydra.sweeper.n_trials=1")
+    process = shell.start(
+        sys.executable, "app.py", "-m", "hydra/sweeper=besom", "hydra.sweeper.n_trials=1", "+x=choice(0,1)"
+    )
     eventually(lambda: list(shell.folder.glob("multirun/*/*/0/reported")), "a report")
     process.send_signal(signal.SIGINT)
     try:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class App:
         if "task" in vars(self):
             return Job(self.task, self.context, config, self.program, self._singletons)
         task, callbacks, singletons = cloudpickle.loads(self._parts)
-        return Job(task, HydraContext(self.context.config_loader, callbacks), config, self.program, singletons)
+        return Job(task, replace(self.context, callbacks=callbacks), config, self.program, singletons)
 
     def packed(self, config: DictConfig) -> bytes:
         """A trial's config, for its process."""
@@ -151,7 +151,7 @@ class Job:
             config=self.config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
-            hydra_context=HydraContext(self.context.config_loader, _JobCallbacks(self.context.callbacks, subdir)),
+            hydra_context=replace(self.context, callbacks=_JobCallbacks(self.context.callbacks, subdir)),
         )
         if result.status == JobStatus.FAILED:  # Hydra's `return_value` would print the overrides, secrets too
             raise result._return_value
@@ -209,12 +209,12 @@ class _JobCallbacks(Callbacks):
 
 def without_callbacks(context: HydraContext) -> HydraContext:
     """For jobs of besom's own, which are no jobs of the app's."""
-    return HydraContext(context.config_loader, Callbacks())
+    return replace(context, callbacks=Callbacks())  # with all else that this Hydra has in it
 
 
 def for_workers(context: HydraContext) -> HydraContext:
     """For the jobs that are workers."""
-    return HydraContext(_WorkersLoader(context.config_loader), Callbacks())
+    return replace(context, config_loader=_WorkersLoader(context.config_loader), callbacks=Callbacks())
 
 
 class _WorkersLoader(ConfigLoaderImpl):

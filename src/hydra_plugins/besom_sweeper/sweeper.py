@@ -13,6 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from besom import resolvers
 from besom.directions import register
 
 
@@ -24,7 +25,7 @@ def _job_name(*, _root_: DictConfig) -> str:
         return str(JobRuntime.instance().get("name"))
 
 
-OmegaConf.register_new_resolver("besom.job_name", _job_name, replace=True)
+resolvers.register("besom.job_name", _job_name)
 register()
 
 

@@ -1,5 +1,7 @@
 """What is never written down: passwords in URLs, what comes from the environment, values whose key names a secret.
 
+What a process has once seen to be secret it takes out of every text that it copies: an exception, the end of an output.
+
 A URL with a password is carried about without it, `postgresql://me:***@host/db`; the password goes by the environment
 of this process, which its workers inherit and nobody else may read, and is put back where the URL is opened.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,24 +23,81 @@ from besom.errors import InputError
 
 HIDDEN = "***"
 PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):([^\s]*)@")  # of a URL, with its user; a password may have an @ in it
-QUERY = re.compile(r"(?<=[?&]password=)[^&\s]*")
-# last words of a name: api_key, hf-token, dbPassword; and anywhere in it
-LAST = ("key", "keys", "apikey", "token", "tokens", "pass", "passwd", "pwd", "credential", "credentials", "auth")
-ANYWHERE = ("password", "passphrase", "secret")
-INSIDE = re.compile(r"([\w.\-]+)(\s*[:=]\s*)([^,{}\[\]]+)")  # of `db={user: me, password: x},lr=1` each pair
+QUERY = re.compile(
+    r"(?<=[?&;])((?:password|passwd|pwd|secret|token|sig|signature|api_?key|access_?key)=)[^&;\s'\"]*", re.IGNORECASE
+)
+# by these words in it a key names a secret, whatever its value
+ANYWHERE = ("password", "passphrase", "passcode", "passwd", "secret", "credential", "authorization", "apikey")
+LAST = ("pwd", "creds", "jwt", "bearer", "cookie", "cookies", "pat", "sig")
+# and behind one of these words a key or a token does
+OF_KEYS = frozenset(("api", "access", "private", "signing", "encryption", "hmac", "ssh", "gpg", "deploy", "auth"))
+OF_TOKENS = OF_KEYS | {"bearer", "refresh", "session", "id", "csrf", "oauth", "security", "personal", "bot"}
+OF_TOKENS |= {"hf", "huggingface", "github", "gh", "gitlab", "wandb", "openai", "slack", "aws", "gcp", "azure"}
+# by these as its last word it may, or may mean another thing (`label_key`, `pool_token`): its value decides
+PERHAPS = ("key", "keys", "token", "tokens", "auth", "pass")
+ISSUED = re.compile(
+    r"(sk-|gh[opsur]_|github_pat_|hf_|AKIA|ASIA|xox[abprs]-|eyJ|glpat-|AIza|ya29\.|npm_|pypi-|-----BEGIN)"
+)
+RANDOM = re.compile(r"(?=[^\s]*[a-z])(?=[^\s]*[A-Z])(?=[^\s]*[0-9])[A-Za-z0-9+/_=\-]{16,}|[0-9a-fA-F]{20,}")
+PAIR = re.compile(r"([\w.\-]+)(\s*[:=]\s*)([^,{}\[\]]+)")  # of `db={user: me, password: x},lr=1` each pair
+REFERENCE = re.compile(r"\$\{oc\.env:([^,}]+)")
+LONG = 16  # characters: a known secret is found anywhere in a text; a shorter one only as a word of its own
+SHORTEST = 4
+
+_known: set[str] = set()  # secrets that this process has seen, to be taken out of whatever it copies
+
+
+def without_password(url: str) -> str:
+    """The same for the same URL, in every process."""
+    return QUERY.sub(rf"\1{HIDDEN}", PASSWORD.sub(rf"\1:{HIDDEN}@", url))
 
 
 def masked(text: str) -> str:
-    """The text, a URL or one with URLs in it, without their passwords."""
-    return QUERY.sub(HIDDEN, PASSWORD.sub(rf"\1:{HIDDEN}@", text))
+    """The text without passwords of URLs in it, and without all that is known here to be secret."""
+    text = without_password(text)
+    for secret in sorted(_known, key=len, reverse=True):
+        if secret in text:
+            found = re.escape(secret)
+            text = re.sub(found if len(secret) >= LONG else rf"(?<!\w){found}(?!\w)", HIDDEN, text)
+    return text
+
+
+def know(secret: Any) -> None:
+    """From here on it is taken out of every text that is copied."""
+    text = str(secret)
+    if len(text) >= SHORTEST and HIDDEN not in text and text.lower() not in ("true", "false", "none", "null"):
+        _known.add(text)
+
+
+def learn(config: DictConfig) -> None:
+    """Know the secrets of a config: those under keys that name one, and those that come from the environment."""
+    _learn(config, OmegaConf.to_container(config, resolve=False), "")
+
+
+def _learn(config: DictConfig, value: Any, key: str) -> None:
+    match value:
+        case Mapping():
+            for name, child in value.items():
+                _learn(config, child, f"{key}.{name}" if key else str(name))
+        case list():
+            for child in value:
+                _learn(config, child, key)
+        case str() if names := REFERENCE.findall(value):
+            for name in names:
+                given = os.environ.get(name.strip())
+                if given and (names_a_secret(name, given) or names_a_secret(key, given)):
+                    know(given)
+        case str() | int() | float() if not isinstance(value, bool) and public_value(key, value) == HIDDEN:
+            know(value)
 
 
 def hide(url: str) -> str:
     """The URL without its password, which from here on is in this process's environment."""
-    without = masked(url)
-    found = PASSWORD.search(url) or QUERY.search(url)
-    if without != url and found:
-        os.environ[_place(without)] = found[found.lastindex or 0]
+    without = without_password(url)
+    if without != url:
+        before, after = without.split(HIDDEN, 1)
+        os.environ[_place(without)] = url[len(before) : len(url) - len(after)]
+        know(os.environ[_place(without)])
     return without
 
 
@@ -57,25 +116,30 @@ def _place(without: str) -> str:
 
 
 def names_a_secret(key: str, value: Any = "") -> bool:
-    """By any part of a dotted key; a number is none under a name that may mean another thing.
+    """By any part of a dotted key; under a name that may mean another thing its value decides.
 
-    >>> [names_a_secret(key) for key in ("wandb.api_key", "secrets.aws.id", "hfToken", "model.token_dim", "monkey")]
-    [True, True, True, False, False]
+    >>> keys = ("wandb.api_key", "secrets.aws.id", "hfToken", "github_pat", "data.label_key", "model.pool_token")
+    >>> [names_a_secret(key, "cls") for key in keys]
+    [True, True, True, True, False, False]
     >>> names_a_secret("attention.d_key", 64), names_a_secret("db.password", 1234)
     (False, True)
+    >>> names_a_secret("my.token", "ghp_16C7e42F292c6912E7710c838347Ae178B4a")
+    True
     """
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower()
-    if any(word in words for word in ANYWHERE):
+    lower = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower()
+    if any(word in lower for word in ANYWHERE):
         return True
-    return not _is_number(value) and any(re.split(r"[^a-z0-9]+", part)[-1] in LAST for part in words.split("."))
+    parts = [re.split(r"[^a-z0-9]+", part) for part in lower.split(".")]
+    for words in parts:
+        last, owner = words[-1].removesuffix("s"), words[-2] if len(words) > 1 else ""
+        if words[-1] in LAST or (last == "key" and owner in OF_KEYS) or (last == "token" and owner in OF_TOKENS):
+            return True
+    return any(words[-1] in PERHAPS for words in parts) and _looks_secret(value)
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+def _looks_secret(value: Any) -> bool:
+    """As whoever issues secrets makes them."""
+    return isinstance(value, str) and bool(ISSUED.match(value) or RANDOM.fullmatch(value))
 
 
 def public_value(key: str, value: Any) -> Any:
@@ -94,9 +158,72 @@ def public_override(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals:
         return masked(override)
-    if (shown := public_value(key.lstrip("+~"), value)) == HIDDEN:
-        return f"{key}={shown}"
-    return f"{key}={masked(INSIDE.sub(_public_pair, value))}"
+    name = key.lstrip("+~").replace("/", ".")
+    if (shown := public_value(name, _unquoted(value))) == HIDDEN or _is_hidden_list(name, value):
+        know(_unquoted(value))
+        return f"{key}={HIDDEN}"
+    if shown is not value and not isinstance(shown, str):
+        return masked(override)
+    return f"{key}={masked(_without_inner(value))}"
+
+
+def hidden_in(overrides: Iterable[str]) -> list[str]:
+    """The keys whose values were hidden in them."""
+    return [override.partition("=")[0].lstrip("+") for override in overrides if HIDDEN in override.partition("=")[2]]
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+
+
+def _is_hidden_list(name: str, value: str) -> bool:
+    """`api_keys=[one,two]`: of as many secrets."""
+    if not value.startswith("["):
+        return False
+    for one in _leaves(_parsed(value), name):
+        if names_a_secret(name, one[1]):
+            know(one[1])
+            return True
+    return False
+
+
+def _without_inner(value: str) -> str:
+    """A dict's or a list's text without the secrets in it, whatever they are made of."""
+    if "{" not in value:
+        return PAIR.sub(_public_pair, value) if "=" in value else value
+    if (parsed := _parsed(value)) is None:  # no dict in Hydra's grammar
+        return PAIR.sub(_public_pair, value)
+    for key, leaf in _leaves(parsed, ""):
+        if leaf not in (None, "") and public_value(key, leaf) == HIDDEN:
+            know(leaf)
+            if str(leaf) not in value:  # written with escapes
+                return HIDDEN
+            value = value.replace(str(leaf), HIDDEN)
+    return value
+
+
+def _parsed(value: str) -> Any:
+    """None: it is none of Hydra's values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        return OverridesParser.create().parse_override(f"x={value}").value()
+    except Exception:  # of Hydra's grammar
+        return None
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    match value:
+        case Mapping():
+            for name, child in value.items():
+                yield from _leaves(child, str(name))
+        case list():
+            for child in value:
+                yield from _leaves(child, key)
+        case None:
+            return
+        case _:
+            yield key, getattr(value, "text", value)  # of a quoted string
 
 
 def _public_pair(found: re.Match[str]) -> str:
@@ -116,7 +243,7 @@ def _public(value: Any, key: str) -> Any:
             overrides = key.startswith("hydra.overrides.")
             return [public_override(one) if overrides and isinstance(one, str) else _public(one, key) for one in value]
         case str() if key == "hydra.job.override_dirname":
-            return masked(INSIDE.sub(_public_pair, value))
+            return masked(PAIR.sub(_public_pair, value))
         case _:
             return public_value(key, value)
 
@@ -142,10 +269,10 @@ def without_passwords(config: DictConfig) -> DictConfig:
         for section in sections:
             for key in ("storage", "tracking_uri", "uri"):
                 if key in section and not OmegaConf.is_interpolation(section, key) and section[key]:
-                    section[key] = masked(str(section[key]))
+                    section[key] = without_password(str(section[key]))
         # not resolved: a trial's `${...}` is its own
         given: Any = OmegaConf.to_container(copy.hydra.overrides.hydra, resolve=False)
-        copy.hydra.overrides.hydra = list(map(masked, given))
+        copy.hydra.overrides.hydra = list(map(without_password, given))
     return copy
 
 

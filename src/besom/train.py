@@ -20,7 +20,7 @@ from besom.config import load, shipped
 from besom.errors import BesomError
 from besom.hydra_versions import VERSION_BASE
 from besom.kept import write
-from besom.secrecy import environment_unread, hide, public, public_value
+from besom.secrecy import environment_unread, hide, learn, public, public_value
 from besom.settings import Settings
 from besom.tracking import AwayError, RunLog, Scribe, Store
 from besom.tracking.resend import own, recorder_of
@@ -34,6 +34,7 @@ from besom.trial import fingerprint, in_sweep, preload, prepare
 @fingerprint("besom.fit.fingerprint")
 def main(cfg: DictConfig) -> float:
     """One tracked run; returns its objective, so that any Hydra sweeper can use it."""
+    learn(cfg)
     settings = load(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     log = RunLog(folder / "run.jsonl")

@@ -3,8 +3,25 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
+from besom import secrecy
 from besom.errors import InputError
-from besom.secrecy import environment_unread, hidden_keys, hide, masked, names_a_secret, public, public_override, reveal
+from besom.secrecy import (
+    environment_unread,
+    hidden_in,
+    hidden_keys,
+    hide,
+    learn,
+    masked,
+    names_a_secret,
+    public,
+    public_override,
+    reveal,
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch):
+    monkeypatch.setattr(secrecy, "_known", set())
 
 
 @pytest.mark.parametrize(
@@ -53,6 +70,43 @@ def test_a_key_that_names_a_secret_is_known(key):
     assert names_a_secret(key)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("github_pat", "http.authorization", "passcode", "session_cookie", "jwt", "auth.bearer", "aws.creds", "sig"),
+        *("signing_key", "Password", "DB_PWD", "private-keys", "accessToken", "wandb_token"),
+    ],
+)
+def test_other_names_of_secrets_are_known(key):
+    assert names_a_secret(key)
+    assert names_a_secret(key, 123456)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.label_key", "label"),
+        ("data.label_key", "annotation_2024_final"),
+        ("model.pool_token", "cls"),
+        ("dataset.keys", "image"),
+        ("tokenizer.pad_token", "<pad>"),
+        ("sort.key", "val/acc"),
+        ("model.pass", "forward"),
+        ("model.d_key", 64),
+    ],
+)
+def test_an_ordinary_value_of_a_key_that_may_name_a_secret_is_none(key, value):
+    assert not names_a_secret(key, value)
+    assert public_override(f"{key}={value}") == f"{key}={value}"
+
+
+@pytest.mark.parametrize(
+    "value", ["ghp_16C7e42F292c6912E7710c8", "sk-abc", "Zx81kLm20QpRt6Wq", "9f86d081884c7d659a2feaa0"]
+)
+def test_a_value_made_by_an_issuer_of_secrets_is_one_under_such_a_key(value):
+    assert names_a_secret("my.token", value)
+
+
 @pytest.mark.parametrize("key", ["monkey", "model.token_dim", "keypoints", "optimizer.lr", "author", "passes"])
 def test_a_key_that_only_sounds_like_it_is_not(key):
     assert not names_a_secret(key)
@@ -69,6 +123,13 @@ def test_a_key_that_only_sounds_like_it_is_not(key):
         ("db.url=postgresql://me:hunter2@host/db", "db.url=postgresql://me:***@host/db"),
         ("model.activation=choice(relu,gelu)", "model.activation=choice(relu,gelu)"),
         ("--config-name", "--config-name"),
+        ("db={user: me, password: 'a,b}c'}", "db={user: me, password: '***'}"),
+        ('db={user: me, password: "a,b}c", port: 1}', 'db={user: me, password: "***", port: 1}'),
+        ("api_keys=[one,two]", "api_keys=***"),
+        ("wandb={api_keys: [one1, two2]}", "wandb={api_keys: [***, ***]}"),
+        ("api_key=12345", "api_key=***"),
+        ("db.url='http://host/?user=me&sig=abc'", "db.url='http://host/?user=me&sig=***'"),
+        ("db.dsn=http://host?Password=abc", "db.dsn=http://host?Password=***"),
     ],
 )
 def test_an_override_is_shown_without_its_secrets(given, shown):
@@ -104,3 +165,32 @@ def test_what_comes_from_the_environment_stays_a_name(monkeypatch):
 
     assert resolved == {"a": "${oc.env:SOME}", "b": "x-${oc.env:SOME}-there"}
     assert config.a == "hunter2"
+
+
+def test_what_is_known_to_be_secret_is_taken_out_of_every_text(monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "from-outside")
+    monkeypatch.setenv("HOME", "/home/me")
+    config = {
+        "db": {"password": "hunter2", "port": 1},
+        "api_keys": ["first-one", "second-one"],
+        "pin": {"passcode": 4711},
+    }
+    learn(OmegaConf.create({**config, "key": "${oc.env:MY_API_KEY}", "home": "${oc.env:HOME}"}))
+
+    said = masked("hunter2 hunter2000 first-one second-one 4711 from-outside /home/me")
+
+    assert said == "*** hunter2000 *** *** *** *** /home/me"
+
+
+def test_a_password_that_is_a_word_of_its_url_does_not_spoil_it(monkeypatch):
+    monkeypatch.setattr("os.environ", {})
+    url = "postgresql://postgres:postgres@host/postgres"
+    hidden = hide(url)
+
+    assert reveal(hidden) == url
+    assert hide(url) == hidden
+    assert masked("postgresql is away").startswith("postgresql")
+
+
+def test_it_is_said_which_keys_were_hidden():
+    assert hidden_in(["lr=0.1", "+db.password=***", "wandb={api_key: ***}"]) == ["db.password", "wandb"]

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from besom.errors import InputError
 from besom.hydra_versions import changes_directory
 from besom.kept import keep, take_over
+from besom.secrecy import learn
 from besom.sweep.program import Program
 from besom.sweep.script import copies, dumps
 from besom.sweep.sweeps_own import link, trial_name
@@ -144,6 +145,7 @@ class Job:
         Singleton.set_state(self.singletons)
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir) / self.config.hydra.sweep.subdir
+        learn(self.config)
         subdir = take_over(self.config)
         keep(self.config, folder, subdir)
         result = run_job(

@@ -16,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.errors import InputError
-from besom.secrecy import masked
+from besom.secrecy import masked, without_password
 from besom.sweep.attrs import (
     BEAT,
     CHANGES,
@@ -214,7 +214,7 @@ class Study:
     @property
     def identity(self) -> str:
         """The same for all who sweep this study, wherever its storage lies."""
-        return f"{masked(self.url)}#{self.name}"
+        return f"{without_password(self.url)}#{self.name}"
 
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def trials(self, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from optuna.samplers import BaseSampler
 
 from besom.errors import RunError
+from besom.secrecy import learn
 from besom.sweep.attempt import TO_WORKER, warm_up
 from besom.sweep.attrs import PARENT_RUN, SUPERVISOR
 from besom.sweep.hold import Hold, Record
@@ -51,6 +52,7 @@ class Worker:
 
     def __call__(self, _: DictConfig) -> int:
         """Pull trials until the study is complete; how many this worker has run."""
+        learn(self.app.config)
         slot = self.plan.slots[HydraConfig.get().job.num % len(self.plan.slots)]
         os.environ.update(slot.environment(os.environ))  # inherited by the fork server, before torch wakes
         warm_up(self.app)

@@ -116,7 +116,7 @@ class BesomSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Exits as besom's commands do: Hydra would exit 1 with a trace whatever went wrong."""
         from besom.errors import INTERRUPTED, BesomError
-        from besom.secrecy import without_passwords
+        from besom.secrecy import learn, without_passwords
         from besom.sweep.asked import as_sweep
         from besom.sweep.job import App
         from besom.sweep.joining import join
@@ -125,6 +125,7 @@ class BesomSweeper(Sweeper):
         from besom.sweep.supervisor import supervise
 
         settings = _filled(self._settings, self._config)
+        learn(self._config)
         app = App(self._task, self._context, without_passwords(self._config), Program.running())
         try:
             _refuse_unknown(settings)

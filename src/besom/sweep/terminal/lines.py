@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 from rich.cells import cell_len
 
+from besom.secrecy import hidden_in
 from besom.storable import on_one_line
+from besom.sweep.attrs import OVERRIDES
 from besom.sweep.findings import Findings, point, seconds, tie, why
 from besom.sweep.objective import Objective, described
 from besom.sweep.study import Study
@@ -82,6 +84,8 @@ def summary(findings: Findings, recorded: bool) -> str:
         if len(group) > 1:
             lines.append(tie(group, findings.said(group[0])))
         lines.append(f"repeat it:  {findings.command(group[0])}")
+        if hidden := hidden_in(group[0].user_attrs.get(OVERRIDES, ())):
+            lines.append(f"a secret is written nowhere; give it again in place of ***: {', '.join(hidden)}")
     if recorded:
         lines.append(f"look at it: besom ui {findings.name}")
     return "\n".join(lines)

@@ -19,9 +19,10 @@ from besom.composition import as_input_error
 from besom.config import load
 from besom.directions import against_its_name
 from besom.errors import INTERRUPTED, BesomError, InputError
+from besom.fitting import fit_to_targets, fitted, refuse_unlogged
 from besom.hydra_versions import expect_any_target
 from besom.kept import keep, take_over
-from besom.settings import Objective, Settings
+from besom.settings import Objective, Settings, known
 from besom.tracking.store import check_uri
 from besom.trial import in_sweep
 
@@ -59,11 +60,15 @@ class Check(Callback):
     _objective: Objective | None = None  # of the sweep
     _hydras_folder: str | None = None  # of a run's config; in a sweep the trial's job keeps it
 
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         if (
             not in_sweep()
         ):  # a DDP trial's other processes come here too: checked before trial 0; MLflow may be away now
-            _say_of_the_mode(self._check_or_refuse(config))
+            settings = self._check_or_refuse(config, is_whole=True)
+            _say_of_the_mode(settings)
             self._hydras_folder = take_over(config)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -79,6 +84,11 @@ class Check(Callback):
     def check(self, config: DictConfig) -> None:
         """Asked by a sweep for each end of its space. Raises InputError."""
         settings = _checked(config)
+        _refuse_unlogged(settings)
+        for line in fit_to_targets(config, config.hydra)[1]:
+            if line not in self._said:
+                self._said.add(line)
+                print(f"besom: {line}", file=sys.stderr)
         if settings.test:
             raise InputError(
                 "test=true: a sweep never sees the test set; score the model it has chosen: besom train ..."
@@ -89,11 +99,21 @@ class Check(Callback):
                 "one objective all trials are compared. Give it once for all: objective.metric=..."
             )
 
-    def _check_or_refuse(self, config: DictConfig) -> Settings:
+    def _check_or_refuse(self, config: DictConfig, *, is_whole: bool = False) -> Settings:
+        """`is_whole`: no search will change it."""
         try:
-            return _checked(config)
+            settings = _checked(config)
+            if is_whole:
+                _refuse_unlogged(settings)
         except BesomError as error:
             refuse(error)
+        return settings
+
+
+def _refuse_unlogged(settings: Settings) -> None:
+    """What a user's own class logs is known when it is imported, or has run."""
+    if known("model", settings.model.target):
+        refuse_unlogged(settings.objective.metric)
 
 
 def _say_of_the_mode(settings: Settings) -> None:
@@ -110,6 +130,7 @@ def _told(objective: Objective) -> str:
 
 
 def _checked(config: DictConfig) -> Settings:
+    config, _ = fitted(config, config.hydra)
     settings = load(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     if settings.tracking.uri is not None:
         check_uri(settings.tracking.uri)

@@ -5,20 +5,26 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from besom.data import ImageData, Images, Originals, Parts, augmentation, decoded
 from besom.errors import InputError, near
+from besom.fitting import PARTS, fitted, ignored, refuse_unlogged
 from besom.model import Classifier
+from besom.secrecy import public_override
 from besom.settings import Settings, Target
+from besom.settings import known as _known
 
 
 def build_data(settings: Settings) -> ImageData:
@@ -54,31 +60,85 @@ def _proven(step: Callable[[Tensor], Tensor], images: Tensor, where: str) -> Cal
 
 def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
     """The user's own LightningModule as it is; a network in besom's `Classifier`."""
-    model = _build(settings.model, "model", input_shape=data.input_shape, num_classes=data.num_classes)
+    known = {"input_shape": data.input_shape, "num_classes": data.num_classes}
+    model = _build(settings.model, "model", **known, **_parts_for(settings))
     if isinstance(model, pl.LightningModule):
+        if settings.test and not is_overridden("test_step", model):
+            raise InputError(f"test=true: {settings.model.target} has no test_step; write one, or leave test=true out")
         return model
     if not isinstance(model, nn.Module):
         raise InputError(
             f"model._target_={settings.model.target} is a {type(model).__name__}: "
             "name a torch.nn.Module or a LightningModule"
         )
-    metric = settings.objective.metric
-    if metric not in Classifier.logs:
-        raise InputError(f"objective.metric={metric} is never logged{near(metric, Classifier.logs)}")
+    refuse_unlogged(settings.objective.metric)
     return Classifier(
         network=model,
         loss=_build(settings.loss, "loss"),
-        make_optimizer=lambda parameters, fused: _build(
-            settings.optimizer, "optimizer", list(parameters), **({} if fused is None else {"fused": fused})
-        ),
-        make_schedule=lambda optimizer, total_steps: _schedule(settings, optimizer, total_steps),
+        make_optimizer=partial(_optimizer, settings),
+        make_schedule=partial(_schedule, settings),
         num_classes=data.num_classes,
+    )
+
+
+def _parts_for(settings: Settings) -> dict[str, Any]:
+    """For a LightningModule that declares them: the loss, and functions that make an optimizer and its schedule."""
+    if not is_lightning_module(find(settings.model.target, "model")):
+        return {}
+    fused = settings.trainer.fused
+    declared = declares(settings.model)
+    parts = {
+        "optimizer": partial(_optimizer, settings, fused=None if fused == "auto" else fused),
+        "loss": _build(settings.loss, "loss") if "loss" in declared else None,
+        "scheduler": partial(_schedule, settings),
+    }
+    return {name: part for name, part in parts.items() if name in declared}
+
+
+def is_lightning_module(found: Any) -> bool:
+    return inspect.isclass(found) and issubclass(found, pl.LightningModule)
+
+
+def declares(model: Target) -> list[str]:
+    """Which parts the module's `__init__` asks for, and its own config does not give."""
+    names = inspect.signature(find(model.target, "model")).parameters
+    return [part for part in PARTS if part in names and part not in model.arguments()]
+
+
+def fit_to_classes(config: DictConfig, hydra: Any) -> tuple[DictConfig, list[str]]:
+    """`fitted`, with the user's own classes; what their LightningModule would ignore is refused.
+
+    Raises:
+        InputError: a class cannot be imported, or what is set has no effect.
+    """
+    config, said = fitted(config, hydra, find)
+    target = str(config.model.get("_target_"))
+    if _known("model", target) is not None:
+        return config, said
+    found = find(target, "model")
+    if is_lightning_module(found):
+        declared = [part for part in PARTS if part in inspect.signature(found).parameters]
+        declared = [part for part in declared if part not in config.model]
+        if words := list(ignored(config, hydra, declared)):
+            raise InputError(_without_effect(words, target))
+    elif inspect.isclass(found) and issubclass(found, nn.Module):
+        refuse_unlogged(config.objective.metric)
+    return config, said
+
+
+def _without_effect(words: Sequence[str], target: str) -> str:
+    part = words[0].lstrip("+~").partition("=")[0].partition(".")[0].partition("/")[0].replace("trainer", "optimizer")
+    return (
+        f"{', '.join(map(public_override, words))}: without effect, for {target} is a LightningModule that makes its "
+        f"own {part}. Search or set a key of the module, as model.lr=...; or let its __init__ declare the argument "
+        f"{part!r}, and it is given besom's: loss, a torch.nn.Module; optimizer(parameters), which makes one; "
+        "scheduler(optimizer, total_steps), which makes Lightning's lr_scheduler config"
     )
 
 
 def _build(section: Target, where: str, *inputs: Any, **offered: Any) -> Any:
     """Build what a section names; of `offered` it is given what it declares."""
-    found = _find(section.target, where)
+    found = find(section.target, where)
     accepted = {name: value for name, value in offered.items() if name in inspect.signature(found).parameters}
     arguments = {"_target_": section.target, **section.arguments()}  # in which a `_target_` may be nested
     try:
@@ -90,7 +150,8 @@ def _build(section: Target, where: str, *inputs: Any, **offered: Any) -> Any:
         raise InputError(f"{where}._target_={section.target} cannot be built: {cause or error}") from error
 
 
-def _find(target: str, where: str) -> Any:
+def find(target: str, where: str) -> Any:
+    """What a `_target_` names. Raises InputError: there is no such thing, or its module cannot be imported."""
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
@@ -99,6 +160,13 @@ def _find(target: str, where: str) -> Any:
         raise InputError(f"{where}._target_={target}: {module} has no {name}{near(name, there)}") from error
     except Exception as error:  # importing the user's module runs the user's code
         raise InputError(f"{where}._target_={target} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _optimizer(settings: Settings, parameters: Iterable[nn.Parameter], fused: bool | None = None) -> Optimizer:
+    found: Optimizer = _build(
+        settings.optimizer, "optimizer", list(parameters), **({} if fused is None else {"fused": fused})
+    )
+    return found
 
 
 def _schedule(settings: Settings, optimizer: Optimizer, total_steps: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from zipfile import is_zipfile
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
@@ -22,7 +23,8 @@ from besom.build import build_data, build_module
 from besom.callbacks import Begin, Objective
 from besom.config import load
 from besom.data import ImageData
-from besom.errors import InputError
+from besom.errors import InputError, near
+from besom.fitting import fit_to_targets
 from besom.hydra_versions import expect_any_target
 from besom.model import Classifier
 from besom.numerics import Numerics, Tuned, tuned
@@ -30,6 +32,8 @@ from besom.settings import Settings
 from besom.tracking.log import RunLog
 from besom.tracking.logger import RunLogger
 from besom.trial import in_sweep
+
+log = logging.getLogger(__name__)
 
 
 def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]) -> float:
@@ -85,21 +89,49 @@ def prepare(config: DictConfig) -> tuple[list[str], str]:
     Raises:
         InputError: what all trials would fail of: pictures that cannot be read, a model that cannot be built.
     """
-    settings = load(config)
+    settings = load(fit_to_targets(config, HydraConfig.get())[0])
     if settings.trainer.num_threads:
         torch.set_num_threads(settings.trainer.num_threads)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     data = build_data(settings)
     module = build_module(settings, data)
+    if not isinstance(module, Classifier):
+        _prove_metric(settings, module, data)
     if settings.trainer.tune_step is None:
         return [], ""
     found = _tuned(settings, module, data)
     return found.numerics.overrides(), found.said
 
 
+def _prove_metric(settings: Settings, module: pl.LightningModule, data: ImageData) -> None:
+    """What a module of the user's own logs is known when it has trained for one batch and validated another.
+
+    Raises:
+        InputError: the objective's metric is not among it.
+    """
+    _quiet()
+    trainer = pl.Trainer(
+        fast_dev_run=True,
+        accelerator=settings.trainer.accelerator,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    try:
+        trainer.fit(module, datamodule=data)
+    except Exception as error:  # the user's own, which the trials will say better
+        log.info("what the module logs is not known yet: %s", error)
+        return
+    metric, logged = settings.objective.metric, trainer.callback_metrics
+    if metric not in logged:
+        raise InputError(f"objective.metric={metric} is never logged{near(metric, logged)}")
+
+
 def fingerprint(config: DictConfig) -> dict[str, str]:
     """The data that a trial would see, by their digest. Raises InputError: they cannot be read."""
-    whole = build_data(load(config)).whole
+    whole = build_data(load(fit_to_targets(config, HydraConfig.get())[0])).whole
     return {"data": f"{whole.name}, {len(whole.labels)} pictures, digest {whole.digest}"}
 
 

@@ -27,6 +27,10 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
+# what besom's Classifier logs each epoch: the metrics that an objective of its can follow
+LOGGED = frozenset({f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "acc", "f1")} | {"train/lr"})
+
+
 def _activation(name: str) -> str:
     if name in ACTIVATIONS or "." in name:
         return name
@@ -282,17 +286,17 @@ class OneOf:
 
     def __init__(self, *sections: type[Target], custom: type[Target] = Custom) -> None:
         self._custom = custom
-        self._known = {target: section for section in sections for target in _targets(section)}
+        self.known = {target: section for section in sections for target in _targets(section)}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        choices = {_CUSTOM: self._custom, **self._known}
+        choices = {_CUSTOM: self._custom, **self.known}
         return core_schema.tagged_union_schema(
             {tag: handler.generate_schema(section) for tag, section in choices.items()}, discriminator=self._tag
         )
 
     def _tag(self, section: Any) -> str:
         target = section.get("_target_") if isinstance(section, Mapping) else None
-        return target if isinstance(target, str) and target in self._known else _CUSTOM
+        return target if isinstance(target, str) and target in self.known else _CUSTOM
 
 
 _CUSTOM = "besom.custom"  # a dot, as in every `_target_`: so a union's tag is told from a config key
@@ -379,3 +383,13 @@ class Settings(Section):
     scheduler: Annotated[Scheduler, OneOf(Constant, Cosine, Step, OneCycle, Plateau, custom=CustomScheduler)]
     trainer: Trainer
     tracking: Tracking
+
+
+def known(section: str, target: str) -> type[Target] | None:
+    """The class that checks a section with that `_target_`; None: it is the user's own."""
+    model: type[BaseModel] = Settings
+    *outer, last = section.split(".")
+    for name in outer:
+        model = model.model_fields[name].annotation  # type: ignore[assignment]
+    choice = next(one for one in model.model_fields[last].metadata if isinstance(one, OneOf))
+    return choice.known.get(target)

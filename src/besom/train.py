@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from besom.app import refuse, run
 from besom.config import load, shipped
 from besom.errors import BesomError
+from besom.fitting import fit_to_targets
 from besom.hydra_versions import VERSION_BASE
 from besom.kept import write
 from besom.secrecy import environment_unread, hide, learn, public, public_value
@@ -35,6 +36,14 @@ from besom.trial import fingerprint, in_sweep, preload, prepare
 def main(cfg: DictConfig) -> float:
     """One tracked run; returns its objective, so that any Hydra sweeper can use it."""
     learn(cfg)
+    try:
+        cfg, said = fit_to_targets(cfg, HydraConfig.get())
+    except BesomError as error:
+        if in_sweep():
+            raise
+        refuse(error)
+    if _first_process() and not in_sweep():  # a sweep has said it
+        print(*(f"besom: {line}" for line in said), sep="\n", end="\n" if said else "", file=sys.stderr)
     settings = load(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     log = RunLog(folder / "run.jsonl")

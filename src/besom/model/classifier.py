@@ -23,8 +23,6 @@ class Classifier(pl.LightningModule):
     `make_schedule(optimizer, total_steps)` returns Lightning's scheduler config.
     """
 
-    logs = frozenset({f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "acc", "f1")} | {"train/lr"})
-
     def __init__(
         self,
         network: nn.Module,

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from besom.composition import as_input_error
 from besom.config import load
 from besom.directions import against_its_name
+from besom.disk import as_disk_full
 from besom.errors import INTERRUPTED, BesomError, InputError
 from besom.fitting import fit_to_targets, fitted, refuse_unlogged
 from besom.hydra_versions import expect_any_target
@@ -39,7 +40,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
         print("besom: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        wrong = error if isinstance(error, BesomError) else as_input_error(error)
+        wrong = error if isinstance(error, BesomError) else as_input_error(error) or as_disk_full(error)
         if wrong is None or asked_for_traces:
             traceback.print_exception(error)
         if wrong is None:

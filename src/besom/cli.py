@@ -269,6 +269,12 @@ def _refusing() -> Iterator[None]:
     except BrokenPipeError:  # `besom status | head` has seen enough; nor is the rest to be flushed on the way out
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        from besom.disk import as_disk_full
+
+        if (full := as_disk_full(error)) is None:
+            raise
+        _refuse(str(full), full.exit_code)
 
 
 def _refuse(message: str, code: int = 2) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
-from doors import Shell
+from doors import Shell, eventually
 
-from sweeps import study
+from sweeps import UNRECORDED, Sweep, processes_in, study
 
 pytestmark = pytest.mark.usefixtures("stocked")
 
 APP = """
+import os
 import sys
 import hydra
 
@@ -48,3 +50,26 @@ def test_exceptions_of_any_text_end_their_runs_and_stand_in_the_report(shell: Sh
         assert said.returncode == 0, said.stdout + said.stderr
         assert len(said.stdout) < 10_000, verb
     assert (shell.folder / "report.html").stat().st_size < 10_000_000
+
+
+def test_a_storage_damaged_amid_a_sweep_ends_it_with_one_message(shell: Shell) -> None:
+    sweep = Sweep(shell, "+how=until told", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", UNRECORDED)
+    sweep.wait_for_attempt(0)
+    sweep.wait_for_attempt(1)
+    file = shell.folder / "optuna.db"
+    with file.open("r+b") as content:
+        content.seek(4096)
+        content.write(os.urandom(file.stat().st_size - 4096))
+
+    code, said = sweep.end()
+
+    assert code == 2, said
+    assert "Traceback" not in said
+    assert said.count(f"{file} is damaged") == 1, said
+    eventually(lambda: not processes_in(shell.folder), "its processes to end")
+    for verb in ("status", "best", "report", "doctor", "stop", "worker"):
+        refused = shell.besom(verb, "app")
+        assert refused.returncode == 2, verb
+        assert refused.stderr.startswith("besom: "), verb
+        assert f"{file} is damaged" in refused.stderr, verb
+        assert len(refused.stderr.splitlines()) == 1, verb

@@ -192,7 +192,8 @@ def _run(app: bytes, pipe: Connection, leash: Connection, leash_s: float, output
     ending.begin()
     reseed()
     restore_users_own()
-    write_output_to(output)
+    with contextlib.suppress(OSError):  # the disk is full: what it says is lost, and told by its worker
+        write_output_to(output)
     threading.Thread(target=_feel, args=(leash, leash_s), name="besom-leash", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with which the worker ends it

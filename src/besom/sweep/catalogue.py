@@ -15,7 +15,7 @@ from besom.locks import sqlite_file
 from besom.secrecy import masked
 from besom.sweep.attrs import FOLDER, N_TRIALS, SUPERVISOR
 from besom.sweep.lease import Lease
-from besom.sweep.storage import BesomStorage, open_storage
+from besom.sweep.storage import BesomStorage, open_storage, told_plainly
 from besom.sweep.study import Study
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -85,7 +85,7 @@ def _glances(storage: BesomStorage) -> Iterator[Glance]:
 def _finished(storage: BesomStorage) -> dict[int, int]:
     """Trials with an end, by their study. Optuna's own count reads every trial with all that it has."""
     ended = select(TrialModel.study_id, func.count()).where(TrialModel.state.in_(ENDED)).group_by(TrialModel.study_id)
-    with storage.engine.connect() as connection:
+    with told_plainly(storage.url), storage.engine.connect() as connection:
         return dict(tuple(row) for row in connection.execute(ended))
 
 

@@ -26,6 +26,7 @@ from besom.sweep.lease import Lease, Watch, held_by
 from besom.sweep.page import Page
 from besom.sweep.queue import Queue
 from besom.sweep.record import Fault, faults
+from besom.sweep.storage import refuse_damaged
 from besom.sweep.study import LOOK_S, SWEPT, Study
 from besom.tracking import Store
 from besom.tracking.log import Skipped, line_numbers, read
@@ -42,6 +43,7 @@ def examine(url: str, name: str | None, tracking_uri: str | None, *, mend: bool)
         InputError: no such storage or study.
     """
     well = True
+    refuse_damaged(url)
     for study in studies(url, name):
         notes: list[str] = []
         left = _mended(study, tracking_uri, notes) if mend else list(_findings(study, tracking_uri, notes))

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from besom.disk import full_disk, has_room
 from besom.errors import RunError
 from besom.secrecy import masked, public_override
+from besom.storable import on_one_line
 from besom.sweep.attempt import Attempt
 from besom.sweep.attrs import ENDS, OVERRIDES, RUN, TRIAL
 from besom.sweep.in_place import InPlace
 from besom.sweep.job import App
 from besom.sweep.lease import LeaseLost
-from besom.sweep.outcome import Outcome, State, Terms, tail
+from besom.sweep.outcome import Outcome, State, Terms, disk_full, tail
 from besom.sweep.plan import Plan
 from besom.sweep.queue import Claim, Queue
 from besom.sweep.space import Value, label
@@ -31,6 +33,8 @@ from besom.tracking.usage import sampled
 BEATS = 5  # of a holder in the time of one lease
 # metrics of a trial's run beside its objective: each reported value by its step, and of those the best and the last
 REPORTED, BEST, LAST = "reported", "reported_best", "reported_last"
+MAYBE_FULL = ("exception", "killed", "broken")  # how a trial fails that a full disk may have ended
+MAKE_ROOM = "make room; the same command goes on, and tries this trial again"
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +67,12 @@ class Hold:
         self._run: Recorder | None = None  # in MLflow
 
     @cached_property
+    def _folder(self) -> Path:
+        return self._study.folder / str(self._claim.number)
+
+    @cached_property
     def _run_log(self) -> RunLog:
-        return RunLog(self._study.folder / str(self._claim.number) / "run.jsonl")
+        return RunLog(self._folder / "run.jsonl")
 
     @cached_property
     def _ends(self) -> list[str]:
@@ -85,7 +93,8 @@ class Hold:
         except Exception as error:  # what the trial has done to its folder, say: the worker goes on with the next one
             log.exception("trial %s could not be run to its end", self._claim.number)
             reason = masked(f"besom could not run this trial to its end: {type(error).__name__}: {error}")
-            outcome = Outcome("failed", kind="broken", reason=reason)
+            words = full_disk(error)
+            outcome = disk_full(words) if words else Outcome("failed", kind="broken", reason=reason)
         except BaseException:  # this worker is to end: another takes the trial
             self._queue.requeue(self._claim, "interrupted")
             self._end_run(Outcome("interrupted"), again=True)
@@ -93,12 +102,23 @@ class Hold:
         finally:
             self._let_go.set()
             pulse.join()
+        if outcome.kind in MAYBE_FULL and not has_room(self._folder):  # its words may have been lost for that
+            outcome = disk_full(outcome.reason)
         try:
+            if outcome.kind == "disk full":
+                self._stop_for_want_of_space(outcome.reason)
             again = self._tell(outcome)
         except LeaseLost:
             self._give_up()
             raise
         self._end_run(outcome, again)
+
+    def _stop_for_want_of_space(self, words: str) -> None:
+        """No further trial is begun, which would meet the same."""
+        folder = self._folder
+        there = f"{folder} has room" if has_room(folder) else f"there is no room in {folder}"
+        why = f"a disk is full: trial {self._claim.number}: {on_one_line(words)} ({there}): {MAKE_ROOM}"
+        self._study.request_stop(Stop("full", why))
 
     def _give_up(self) -> None:
         """Another worker records the trial from here on."""
@@ -107,7 +127,7 @@ class Hold:
 
     def _try(self) -> Outcome:
         began, number, space = time.monotonic(), self._claim.number, self._plan.space
-        folder = self._study.folder / str(number)
+        folder = self._folder
         if not self._ends:
             set_aside(folder)
         self._run_log.attempt()  # the first line makes the folder, which the trial's process looks for
@@ -132,6 +152,8 @@ class Hold:
                 self._run_log.tags({"besom.output": masked(tail(folder / "output.log"))})
         except OSError as error:  # the study has the outcome all the same
             log.warning("trial %s: its end cannot be written into %s: %s", number, self._run_log.path, error)
+            if outcome.state in ("complete", "pruned") and (words := full_disk(error)):
+                self._stop_for_want_of_space(words)
         return outcome
 
     def _fork(self, folder: Path) -> Attempt | InPlace:
@@ -191,7 +213,7 @@ class Hold:
             case "pruned":
                 queue.prune(claim)
             case "interrupted":
-                queue.requeue(claim, "interrupted")
+                queue.requeue(claim, outcome.kind or "interrupted")
                 return True
             case "failed":
                 if self._plan.is_retried(outcome) and queue.retries_left(claim, self._plan.max_retries) > 0:

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hydra.types import TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from besom import trial
+from besom.disk import full_disk
 from besom.secrecy import masked
 from besom.storable import MAX_TEXT, is_long, shortened, storable
 
 State = Literal["complete", "pruned", "failed", "interrupted"]
 # why a trial failed
-Kind = Literal["", "exception", "nan", "oom", "timeout", "killed", "lost", "broken", "bad value", "config"]
+Kind = Literal["", "exception", "nan", "oom", "timeout", "killed", "lost", "broken", "bad value", "config", "disk full"]
 
 WHOLE = "exception.txt"  # in a trial's folder: what its exception says, where that is too long for a database
 
@@ -63,9 +64,13 @@ def as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
     except Interrupted:
         raise
     except SystemExit as left:
+        if words := full_disk(left):
+            return disk_full(words, type(left))
         return _left(left, config)
     except BaseException as error:
         _print(masked(traceback.format_exc()), end="")
+        if words := full_disk(error, _folder(config)):
+            return disk_full(words, type(error))
         names = tuple(ancestor.__name__ for ancestor in type(error).__mro__)
         kind: Kind = "oom" if _is_out_of_memory(names) else "exception"
         reason = _kept_whole(f"{type(error).__name__}: {_words(error)}", config)
@@ -104,11 +109,24 @@ def _print(text: str, end: str = "\n") -> None:
         print(storable(text), end=end, file=sys.stderr, flush=True)
 
 
+def disk_full(words: str, error: type[BaseException] | None = None) -> Outcome:
+    """No fault of the trial's: it waits for another attempt."""
+    names = tuple(ancestor.__name__ for ancestor in error.__mro__) if error else ()
+    return Outcome("interrupted", kind="disk full", reason=words, exception=names)
+
+
+def _folder(config: DictConfig) -> Path | None:
+    """The trial's."""
+    folder = OmegaConf.select(config, "hydra.run.dir")
+    return None if folder is None else Path(str(folder))
+
+
 def _kept_whole(text: str, config: DictConfig) -> str:
     """The text, or of a long one the begin and in which file of the trial's folder the whole is."""
-    if not is_long(text):
+    folder = _folder(config)
+    if not is_long(text) or folder is None:
         return text
-    path = Path(str(config.hydra.run.dir)) / WHOLE
+    path = folder / WHOLE
     try:
         path.write_text(storable(text), encoding="utf-8")
     except OSError:

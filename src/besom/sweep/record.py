@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.secrecy import masked
-from besom.sweep.attrs import FORKED, KIND, REASON, TRIAL
+from besom.sweep.attrs import ENDS, FORKED, KIND, REASON, TRIAL
 from besom.sweep.findings import point, run_id
 from besom.sweep.lease import held_by
 from besom.sweep.space import label
 from besom.sweep.study import Study
 from besom.tracking import Recorder, Store, persistently
-from besom.tracking.log import Told, read
+from besom.tracking.log import RunLog, Told, read
 from besom.tracking.recorder import Status
 from besom.tracking.store import as_key
 
@@ -92,6 +92,7 @@ def _faults_of(
 def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, run_id: str | None) -> None:
     """Send a trial's whole log: what MLflow has already, it takes for what it has."""
     status, outcome = ENDED[trial.state]
+    _complete_log(study, trial)
     recorder = Recorder(
         store,
         _log_of(study, trial),
@@ -105,6 +106,17 @@ def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, r
     kind, reason = (trial.user_attrs.get(key, "") for key in (KIND, REASON))
     recorder.finish(status, f"{kind}: {reason}" if kind else reason, outcome)
     persistently(recorder.carry, f"tracking_uri={masked(store.uri)}")
+
+
+def _complete_log(study: Study, trial: FrozenTrial) -> None:
+    """With what the study alone has, where the disk was full at the trial's end."""
+    if trial.state != TrialState.COMPLETE:
+        return
+    log = _log_of(study, trial)
+    said = {key for entry, _ in read(log) if entry["kind"] == "metrics" for key in entry["values"]}
+    score = {objective.key: value for objective, value in zip(study.objectives(), trial.values, strict=True)}
+    if missing := {key: value for key, value in score.items() if key not in said}:
+        RunLog(log).metrics(missing, step=len(trial.user_attrs.get(ENDS, [])))
 
 
 def _is_being_recorded(trial: FrozenTrial, thorough: bool) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from besom.disk import DiskFull
 from besom.errors import InputError
 from besom.processes import this_machine
 from besom.secrecy import masked
@@ -81,6 +82,9 @@ def _settle(plan: Plan, app: App, study: Study, asks: Question, seen: str, must_
     except InputError as error:
         study.request_stop(Stop("refused", str(error)))
         return
+    except DiskFull as full:
+        study.request_stop(Stop("full", str(full)))
+        return
     if answer is None:
         return
     if known is None:
@@ -109,6 +113,7 @@ def ask(
 
     Raises:
         InputError: what the app refuses.
+        DiskFull: it could not be asked for want of space.
     """
     asked = replace(app, task=asks, context=without_callbacks(app.context))
     terms = Terms(lambda value, step: False, must_end, LEASH_S, plan.trial_timeout_s)
@@ -123,6 +128,8 @@ def ask(
             return dict(json.loads((folder / ANSWER).read_text()))
     if InputError.__name__ in outcome.exception:
         raise InputError(outcome.reason.removeprefix(f"{outcome.exception[0]}: "))
+    if outcome.kind == "disk full":
+        raise DiskFull(f"a disk is full: {outcome.reason}; make room, and start the same command again")
     if outcome.state == "interrupted":
         return None
     # the trials will say it better, if it is theirs too

@@ -13,14 +13,16 @@ import functools
 import json
 import logging
 import random
+import sqlite3
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
@@ -29,6 +31,7 @@ from sqlalchemy import Connection, Update, create_engine, event, exists, func, i
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import aliased
 
+from besom.disk import full_disk, has_room
 from besom.errors import BesomError, InputError, RunError
 from besom.locks import sqlite_file, sqlite_lock
 from besom.secrecy import masked, reveal
@@ -68,6 +71,16 @@ log = logging.getLogger(__name__)
 
 class ServerLost(RunError):  # noqa: N818 - what happened, to whom it happens
     """In a transaction, of which the server has kept nothing."""
+
+
+class StorageDamaged(RunError):  # noqa: N818 - what happened
+    """What is in the storage is no longer what was written."""
+
+    exit_code = InputError.exit_code
+
+
+class StorageFull(RunError):  # noqa: N818 - what happened
+    """There is no room for what is to be written."""
 
 
 class Connected(Protocol):
@@ -150,11 +163,106 @@ def _or_refused(url: str, ask: Callable[[], T]) -> T:
     except BesomError:
         raise
     except Exception as error:  # Optuna lets through the errors of SQLAlchemy and of each driver
+        wrong = _told(url, error)
+        if isinstance(wrong, StorageDamaged):
+            raise InputError(str(wrong).replace(f"{where}: ", f"{where}: cannot be opened: ", 1)) from error
+        if wrong:
+            raise wrong from error
         if _is_full(error):
             raise InputError(f"{where}: {_what_is_wrong(error)}: {_reason(error)}; {TOO_FEW}") from error
         raise InputError(
             f"{where}: cannot be opened: {_reason(error)}; mend that, or choose another hydra.sweeper.storage"
         ) from error
+
+
+@contextmanager
+def told_plainly(url: str, *, reads: bool = False) -> Iterator[None]:
+    """What a damaged or full storage makes of a question, as one message. `reads`: it only reads.
+
+    Raises:
+        StorageDamaged, StorageFull: says which, where, and what to do.
+    """
+    try:
+        yield
+    except BesomError:
+        raise
+    except Exception as error:
+        if wrong := _told(url, error, reads=reads):
+            raise wrong from error
+        raise
+
+
+def refuse_damaged(url: str) -> None:
+    """Raises StorageDamaged: pages of an SQLite file are not as SQLite writes them, also ones that nobody reads."""
+    path = sqlite_file(url)
+    if path is None or not path.exists():
+        return
+    with told_plainly(url), closing(sqlite3.connect(path, timeout=BUSY_S)) as file:
+        [found] = file.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise StorageDamaged(_damaged(url, " ".join(found.split())))
+
+
+def _told(url: str, error: Exception, *, reads: bool = False) -> RunError | None:
+    """None: it is something else."""
+    where, path, words = _where(url), sqlite_file(url), _reason(error)
+    told = isinstance(error, SQLAlchemyError | StorageInternalError | sqlite3.Error) and full_disk(error)
+    if told or (path and _may_be_full(error) and not has_room(path.parent)):
+        place = f" of {path.parent}" if path else " of its server"
+        return StorageFull(f"{where}: the disk{place} is full ({words}); make room, and start the same command again")
+    if _is_damaged(error) or (reads and type(error) is ValueError):  # a date that is none, say
+        return StorageDamaged(_damaged(url, words))
+    return None
+
+
+def _damaged(url: str, words: str) -> str:
+    path = sqlite_file(url)
+    ways = (
+        f"put back a copy of it, save what is whole (sqlite3 {path} .recover | sqlite3 saved.db)"
+        if path
+        else "put back a backup of it"
+    )
+    return (
+        f"{_where(url)}: {path or 'its database'} is damaged ({words}): {ways}, or begin anew with another "
+        "hydra.sweeper.storage; what the trials have logged is in their folders, and in MLflow"
+    )
+
+
+def _sqlite_errors(error: BaseException | None) -> Iterator[sqlite3.Error]:
+    """SQLAlchemy and Optuna wrap them."""
+    while error is not None:
+        for one in (error, getattr(error, "orig", None)):
+            if isinstance(one, sqlite3.Error):
+                yield one
+        error = error.__cause__ or error.__context__
+
+
+def _may_be_full(error: Exception) -> bool:
+    """SQLite does not always tell a full disk from another one that cannot be written."""
+    return any(_code(one) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) for one in _sqlite_errors(error))
+
+
+def _is_damaged(error: Exception) -> bool:
+    for one in _sqlite_errors(error):
+        if _code(one) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR):
+            return True
+        if any(words in str(one) for words in ("no such table", "no such column", "Could not decode")):
+            return True
+    cause: BaseException | None = error
+    while cause is not None:
+        state = str(getattr(getattr(cause, "orig", None), "sqlstate", None) or "")
+        # PostgreSQL's own; what stands in a row that Optuna has never written: text that is no JSON, an unknown state
+        if state.startswith(("XX001", "XX002")) or isinstance(cause, json.JSONDecodeError | UnicodeDecodeError):
+            return True
+        if type(cause) is LookupError:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Without SQLite's extension of it."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def alone(storage: BesomStorage, name: str) -> AbstractContextManager[object]:
@@ -289,7 +397,7 @@ class FileStorage(BesomStorage):
 
     @contextmanager
     def transaction(self, name: str) -> Iterator[None]:
-        with self.turn, sqlite_lock(self.url), self.engine.connect() as connection:
+        with told_plainly(self.url), self.turn, sqlite_lock(self.url), self.engine.connect() as connection:
             with _begun_at_once(connection), self._asked_on(connection):
                 yield
             connection.commit()
@@ -354,6 +462,8 @@ class ServerStorage(BesomStorage):
                     raise ServerLost(
                         "the server of hydra.sweeper.storage was lost; the same command goes on"
                     ) from error
+                if wrong := _told(self.url, error):
+                    raise wrong from error
                 raise
 
     def renew(self, trial_id: int, token: str, key: str, beat: Any, lease: str) -> bool:
@@ -427,13 +537,31 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
 
 # all that Optuna asks, and its cache; asked twice, each leaves what it leaves when asked once, save for a trial that is
 # made: besom makes its trials in a transaction
-for _name in (*BaseStorage.__abstractmethods__, "_create_new_trial", "_set_trial_param", "_get_trials"):
+ASKED = (*BaseStorage.__abstractmethods__, "_create_new_trial", "_set_trial_param", "_get_trials")
+for _name in ASKED:
     setattr(ServerStorage, _name, _patient(getattr(RDBStorage, _name)))
 for _name in ("counts", "first_waiting"):
     setattr(ServerStorage, _name, _patient(getattr(BesomStorage, _name)))
 for _name in WRITES:
     if hasattr(RDBStorage, _name):
         setattr(FileStorage, _name, _waiting(getattr(RDBStorage, _name)))
+
+
+def _plain(method: Callable[..., T]) -> Callable[..., T]:
+    """Of a damaged or full storage it is said so, whoever asks and whenever."""
+    reads = method.__name__.lstrip("_").startswith("get_")
+
+    @functools.wraps(method)
+    def ask(self: BesomStorage, *args: Any, **kwargs: Any) -> T:
+        with told_plainly(self.url, reads=reads):
+            return method(self, *args, **kwargs)
+
+    return ask
+
+
+for _class in (FileStorage, ServerStorage):
+    for _name in (*ASKED, "counts", "first_waiting", "renew"):
+        setattr(_class, _name, _plain(getattr(_class, _name)))
 
 
 def _hand_back(storage: weakref.ref[ServerStorage], used: threading.Event) -> None:
@@ -556,7 +684,7 @@ def _is_away(error: BaseException | None) -> bool:
     if isinstance(error, OperationalError | InterfaceError):
         state = _state(error)
         return state.startswith(AWAY) if state else not any(words in str(error.orig) for words in REFUSALS)
-    return isinstance(error, optuna.exceptions.StorageInternalError) and _is_away(error.__cause__)
+    return isinstance(error, StorageInternalError) and _is_away(error.__cause__)
 
 
 def _state(error: DBAPIError) -> str | None:
@@ -580,7 +708,7 @@ TOO_FEW = (
 
 def _reason(error: BaseException) -> str:
     """In the driver's words, on one line and without a password."""
-    if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__:
+    if isinstance(error, StorageInternalError) and error.__cause__:
         error = error.__cause__
     words = str(getattr(error, "orig", None) or error).strip().splitlines()
     return masked(words[0]) if words else type(error).__name__

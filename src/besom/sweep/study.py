@@ -33,7 +33,7 @@ from besom.sweep.attrs import (
 )
 from besom.sweep.lease import Lease, Watch
 from besom.sweep.objective import Direction, Objective
-from besom.sweep.storage import BesomStorage, all_or_nothing, alone, in_turn, open_storage
+from besom.sweep.storage import BesomStorage, all_or_nothing, alone, in_turn, open_storage, refuse_damaged
 from besom.sweep.study_folder import claim, foreign, keep_claim, new_id
 from besom.sweep.version import Version
 
@@ -55,13 +55,13 @@ class StudyChanged(InputError):  # noqa: N818 - what happened
 class Stop:
     """Why no further trial is begun, whatever the budget says."""
 
-    cause: Literal["interrupted", "asked", "refused", "changed", "failing", "settled"]
+    cause: Literal["interrupted", "asked", "refused", "changed", "failing", "settled", "full"]
     why: str = ""
 
     @property
     def at_once(self) -> bool:
         """Whether running trials are given back; otherwise they come to their end."""
-        return self.cause != "settled"
+        return self.cause not in ("settled", "full")
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ class Study:
             InputError: the storage cannot be opened.
         """
         storage = open_storage(url)
+        refuse_damaged(url)
         with alone(storage, f"besom {name}"):
             study = _whole_or_new(storage, name, tuple(objective.direction for objective in objectives))
             if FOLDER not in study.user_attrs:

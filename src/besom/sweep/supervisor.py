@@ -39,13 +39,14 @@ from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS
-from besom.sweep.launch import LaunchThread, kill_all, launch, make_launcher
+from besom.sweep.launch import LaunchThread, ask_to_leave, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
 from besom.sweep.page import Page
 from besom.sweep.plan import Plan, Sweep
 from besom.sweep.proof import prove
 from besom.sweep.queue import Queue
 from besom.sweep.stopping import Judge
+from besom.sweep.storage import StorageDamaged, StorageFull
 from besom.sweep.study import SWEPT, Shared, Stop, Study, StudyChanged, differences, listed
 from besom.sweep.terminal import Progress, progress
 from besom.sweep.terminal.lines import summary
@@ -158,7 +159,7 @@ def _note_commit(study: Study) -> None:
 def _close(page: Page, ended: Status, study: str) -> None:
     try:
         page.close(ended)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study} --mend")
 
 
@@ -171,7 +172,7 @@ def _heed(stop: Stop | None) -> None:
             raise InputError(why)
         case Stop(cause="changed", why=why):
             raise StudyChanged(why, adopts=False)
-        case Stop(cause="failing", why=why):
+        case Stop(cause="failing" | "full", why=why):
             raise RunError(why)
         case Stop(cause="settled", why=why):
             print(f"stopped early: {why}")
@@ -232,6 +233,9 @@ class _Look:
             case Stop(cause="asked", why=why) if not self._was_asked:
                 self._was_asked = True
                 self.view.say(f"stopping ({why}): the running trials go back to the queue")
+            case Stop(cause="full") if not self._was_asked:
+                self._was_asked = True
+                self.view.say("stopping: a disk is full; trials that run come to their end")
 
     def nothing_to_do(self) -> bool:
         """No trial runs, and none is to be begun."""
@@ -263,9 +267,14 @@ def _work_here(sweep: Sweep, look: _Look) -> None:
     """One worker, in this process and its main thread: a debugger stops the trial, and nothing else."""
     ended = threading.Event()
 
+    lost: list[RunError] = []
+
     def look_on() -> None:
-        while not ended.wait(POLL_S):
-            look()
+        try:
+            while not ended.wait(POLL_S):
+                look()
+        except RunError as error:  # the storage; the worker finds out for itself, or has ended
+            lost.append(error)
 
     looking = threading.Thread(target=look_on, name="besom-look", daemon=True)
     looking.start()
@@ -274,6 +283,8 @@ def _work_here(sweep: Sweep, look: _Look) -> None:
     finally:
         ended.set()
         looking.join()
+    if lost:
+        raise lost[0]
 
 
 def _launch_and_watch(
@@ -288,6 +299,9 @@ def _launch_and_watch(
         look.view.say("stopping: the running trials go back to the queue; Ctrl-C again to kill them")
         study.request_stop(Stop("interrupted"))
         _end_or_kill(launched, look)
+        raise
+    except (StorageDamaged, StorageFull):  # through which nobody can be asked to end
+        ask_to_leave()
         raise
     return launched.exception() if launched.done() else None
 

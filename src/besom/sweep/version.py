@@ -10,7 +10,7 @@ import threading
 import weakref
 
 from besom.locks import sqlite_file
-from besom.sweep.storage import BUSY_S
+from besom.sweep.storage import BUSY_S, told_plainly
 
 
 class Version:
@@ -18,6 +18,7 @@ class Version:
 
     def __init__(self, url: str) -> None:
         self._lock = threading.Lock()
+        self._url = url
         self._connection: sqlite3.Connection | None = None
         if path := sqlite_file(url):
             # a connection that never writes: SQLite tells each one of the commits of all others
@@ -27,5 +28,5 @@ class Version:
     def __call__(self) -> int | None:
         if self._connection is None:
             return None
-        with self._lock:
+        with self._lock, told_plainly(self._url):
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna.samplers import BaseSampler
 
+from besom.disk import as_disk_full
 from besom.errors import RunError
 from besom.secrecy import learn
 from besom.sweep.attempt import TO_WORKER, warm_up
@@ -27,7 +28,7 @@ from besom.sweep.plan import Plan
 from besom.sweep.queue import Queue
 from besom.sweep.samplers import make_pruner, make_sampler
 from besom.sweep.settle import settled
-from besom.sweep.study import Study
+from besom.sweep.study import Stop, Study
 from besom.tracking import Store
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,10 @@ class Worker:
                     done += 1
                 else:  # the last trials run elsewhere: should their worker die, this one takes over
                     asked.to_leave.wait(IDLE_S)
+        except OSError as error:  # what this worker itself has to write
+            if (full := as_disk_full(error)) is None:
+                raise
+            study.request_stop(Stop("full", str(full)))
         finally:
             if record:
                 record.scribe.close()

@@ -115,6 +115,7 @@ class BesomSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Exits as besom's commands do: Hydra would exit 1 with a trace whatever went wrong."""
+        from besom.disk import as_disk_full
         from besom.errors import INTERRUPTED, BesomError
         from besom.secrecy import learn, without_passwords
         from besom.sweep.asked import as_sweep
@@ -139,6 +140,11 @@ class BesomSweeper(Sweeper):
         except BesomError as error:
             print(f"besom: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
+        except OSError as error:
+            if (full := as_disk_full(error)) is None:
+                raise
+            print(f"besom: {full}", file=sys.stderr)
+            sys.exit(full.exit_code)
         except KeyboardInterrupt:
             print("besom: interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,10 +18,12 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+import besom
 from besom.data import ImageData, Images, Originals, Parts, augmentation, decoded
 from besom.errors import InputError, near
 from besom.fitting import PARTS, fitted, ignored, refuse_unlogged
 from besom.model import Classifier
+from besom.model.checkpoint import without_secrets
 from besom.secrecy import public_override
 from besom.settings import Settings, Target
 from besom.settings import known as _known
@@ -78,7 +80,39 @@ def build_module(settings: Settings, data: ImageData) -> pl.LightningModule:
         make_optimizer=partial(_optimizer, settings),
         make_schedule=partial(_schedule, settings),
         num_classes=data.num_classes,
+        hyperparameters=_hyperparameters(settings, data, known),
     )
+
+
+def _hyperparameters(settings: Settings, data: ImageData, known: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a checkpoint needs to be used elsewhere, in plain values."""
+    network = _arguments(settings.model, _accepted(find(settings.model.target, "model"), known))
+    scheduler = {"interval": settings.scheduler.interval, **_arguments(settings.scheduler, {})}
+    parts = {
+        "network": network,
+        "loss": _arguments(settings.loss, {}),
+        "optimizer": _arguments(settings.optimizer, {}),
+        "scheduler": scheduler,
+    }
+    return {
+        "besom": besom.__version__,
+        **{name: without_secrets(part, name) for name, part in parts.items()},
+        "metric": settings.objective.metric,
+        "data": data.whole.name,
+        "classes": [str(name) for name in data.whole.classes],
+        "input_shape": list(data.input_shape),
+        "mean": data.parts.mean.tolist(),
+        "std": data.parts.std.tolist(),
+    }
+
+
+def _arguments(section: Target, accepted: Mapping[str, Any]) -> dict[str, Any]:
+    """A `_target_` may be nested in it."""
+    return {"_target_": section.target, **section.arguments(), **accepted}
+
+
+def _accepted(found: Any, offered: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in offered.items() if name in inspect.signature(found).parameters}
 
 
 def _parts_for(settings: Settings) -> dict[str, Any]:
@@ -139,10 +173,9 @@ def _without_effect(words: Sequence[str], target: str) -> str:
 def _build(section: Target, where: str, *inputs: Any, **offered: Any) -> Any:
     """Build what a section names; of `offered` it is given what it declares."""
     found = find(section.target, where)
-    accepted = {name: value for name, value in offered.items() if name in inspect.signature(found).parameters}
-    arguments = {"_target_": section.target, **section.arguments()}  # in which a `_target_` may be nested
+    arguments = _arguments(section, {})
     try:
-        return instantiate(arguments, *inputs, **accepted, _convert_="all")
+        return instantiate(arguments, *inputs, **_accepted(found, offered), _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, InputError):

@@ -5,7 +5,7 @@ from besom.data.cache import decoded
 from besom.data.images import Chunk, Images, Originals
 from besom.data.module import Batch, Batches, ImageData
 from besom.data.parts import Parts
-from besom.data.sources import digits, fake, image_folder
+from besom.data.sources import digits, fake, image_folder, read_pictures
 from besom.data.vision import vision
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "digits",
     "fake",
     "image_folder",
+    "read_pictures",
     "vision",
 ]

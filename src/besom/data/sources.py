@@ -6,7 +6,7 @@ Name your own by `data.source._target_`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
@@ -54,6 +54,18 @@ def image_folder(folder: str, size: Sequence[int], channels: int) -> Originals:
         return found.classes, _in_chunks(found.samples, picture, _at_once(size, channels))
 
     return Originals(there.name, folder, settings, partial(_files, there), decode)
+
+
+def read_pictures(paths: Iterable[str | Path], shape: Sequence[int]) -> Tensor:
+    """Pictures to be judged by a network that was trained on `image_folder`'s: uint8 [N, C, H, W].
+
+    `shape`: channels, height, width, as `Classifier.input_shape` has it.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    channels, height, width = shape
+    return torch.stack([_picture(str(path), size=(width, height), channels=channels) for path in paths])
 
 
 def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) -> Originals:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
+
+from besom.errors import InputError
+from besom.model import checkpoint
 
 Batch = tuple[Tensor, Tensor]  # images: float32 [B, C, H, W]; labels: int64 [B]
 MakeOptimizer = Callable[[Iterable[nn.Parameter], bool | None], Optimizer]
@@ -30,15 +34,99 @@ class Classifier(pl.LightningModule):
         make_optimizer: MakeOptimizer,
         make_schedule: MakeSchedule,
         num_classes: int,
+        hyperparameters: Mapping[str, Any] | None = None,
     ) -> None:
+        """`hyperparameters`: what its checkpoint says of it (`checkpoint.py`), with `classes`, `mean` and `std`."""
         super().__init__()
         self.network = network
         self.loss = loss
         self.make_optimizer = make_optimizer
         self.fused: bool | None = None
         self._make_schedule = make_schedule
+        if hyperparameters is not None:
+            self.save_hyperparameters(dict(hyperparameters), logger=False)
         # one for each stage: validation runs in the middle of a training epoch
         self.train_scores, self.val_scores, self.test_scores = (Scores(num_classes) for _ in range(3))
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = "cpu", *, trust: Iterable[str] = (), strict: bool = True
+    ) -> Self:
+        """A trained classifier, ready to `predict`, from its checkpoint alone.
+
+        `trust` names the packages of the user's own whose classes the checkpoint may build; those of besom, torch and
+        torchvision it may. `strict`: every weight must be there.
+
+        Raises:
+            InputError: it cannot be read, or names what is not trusted.
+        """
+        values, state = checkpoint.read(checkpoint_path, map_location)
+        builder = checkpoint.Builder.of(checkpoint_path, trust)
+
+        def make_optimizer(parameters: Iterable[nn.Parameter], fused: bool | None) -> Optimizer:
+            more = {} if fused is None else {"fused": fused}
+            found: Optimizer = builder.build("optimizer", values["optimizer"], list(parameters), **more)
+            return found
+
+        module = cls(
+            network=builder.build("network", values["network"]),
+            loss=builder.build("loss", values.get("loss")),
+            make_optimizer=make_optimizer,
+            make_schedule=partial(builder.schedule, values),
+            num_classes=len(values["classes"]),
+            hyperparameters=values,
+        )
+        try:
+            module.load_state_dict(state, strict=strict)
+        except RuntimeError as error:
+            raise InputError(
+                f"{checkpoint_path}: its weights do not fit {values['network']['_target_']}, which may have changed "
+                f"since it was trained: {error}"
+            ) from error
+        return module.to(map_location if isinstance(map_location, str | torch.device) else "cpu").eval()
+
+    @property
+    def classes(self) -> list[str]:
+        """Their names, in the order of the logits."""
+        return list(self._kept("classes"))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Of one picture: channels, height, width."""
+        channels, height, width = self._kept("input_shape")
+        return channels, height, width
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """As the data source has them (uint8 or float [B, C, H, W], 0 to 255) → float32, as in training."""
+        mean, std = (
+            torch.tensor(self._kept(name), dtype=torch.float32, device=images.device).view(1, -1, 1, 1)
+            for name in ("mean", "std")
+        )
+        return (images.float() - mean) / std
+
+    def predict(self, images: Tensor) -> Tensor:
+        """As the data source has them, uint8 or float [B, C, H, W] → each class's probability: [B, num_classes]."""
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
+            raise InputError(
+                f"predict takes pictures of [B, {', '.join(map(str, self.input_shape))}], but got {list(images.shape)}"
+            )
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                weights = next(self.parameters(), images)
+                pixels = self.normalised(images.to(weights.device)).to(weights.dtype)
+                logits: Tensor = self(pixels)
+            return logits.float().softmax(dim=1)
+        finally:
+            self.train(was_training)
+
+    def _kept(self, name: str) -> Any:
+        if name not in self.hparams:
+            raise InputError(
+                f"this Classifier was not built by besom or from its checkpoint, and does not know its {name}"
+            )
+        return self.hparams[name]
 
     def forward(self, images: Tensor) -> Tensor:
         """images: float32 [B, C, H, W] → logits: [B, num_classes]."""

@@ -84,23 +84,27 @@ def _sweep(arguments: list[str]) -> None:
 def _worker(arguments: list[str]) -> None:
     parser = _parser("worker", "More slots for a sweep that runs: start it in a folder with the sweep's app.")
     _add_storage(parser)
+    parser.add_argument("--yes", action="store_true", help="run the command that the study has kept, unasked")
     parser.add_argument("study")
     parser.add_argument("override", nargs="*", help="behind those of the sweep: hydra.sweeper.n_jobs=4")
     asked = parser.parse_intermixed_args(arguments)
     from besom.sweep.joining import start
 
-    start(_storage(asked), asked.study, asked.override)
+    start(_storage(asked), asked.study, asked.override, yes=asked.yes)
 
 
 def _reproduce(arguments: list[str]) -> None:
     parser = _parser("reproduce", "Train a run again from its frozen config, and compare the two objectives.")
     parser.add_argument("--anyway", action="store_true", help="by other code than the run was made by")
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE", help="whose classes the run's config may name, too"
+    )
     parser.add_argument("run", help="an id, at least 6 characters of one, or a trial: digits/12")
     parser.add_argument("override", nargs="*", help="of its values: trainer.accelerator=cpu")
     asked = parser.parse_intermixed_args(arguments)
     from besom.reproduce import frozen
 
-    with frozen(asked.run, asked.override, anyway=asked.anyway) as words:
+    with frozen(asked.run, asked.override, anyway=asked.anyway, trusted=asked.trust) as words:
         _train(words)
 
 

@@ -22,6 +22,7 @@ from besom.tracking import facts
 from besom.tracking.catalogue import STUDY, TRIAL, chosen, used_store
 from besom.tracking.log import read
 from besom.tracking.store import Store
+from besom.trust import ask_on_terminal, refuse_untrusted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,11 +33,12 @@ COMMIT, DIRTY = "mlflow.source.git.commit", "git.dirty"
 
 
 @contextmanager
-def frozen(name: str, overrides: Sequence[str], *, anyway: bool) -> Iterator[list[str]]:
+def frozen(name: str, overrides: Sequence[str], *, anyway: bool, trusted: Sequence[str] = ()) -> Iterator[list[str]]:
     """The arguments with which `besom train` runs the config of that run, and nothing of today's `conf/`.
 
     Raises:
-        InputError: there is no such run, it cannot be repeated, or (unless `anyway`) not by this code.
+        InputError: there is no such run, it cannot be repeated, or (unless `anyway`) not by this code; or its config
+            names what neither besom nor the user (`trusted` packages) trusts.
     """
     _refuse_options(overrides)
     store = used_store()
@@ -44,6 +46,7 @@ def frozen(name: str, overrides: Sequence[str], *, anyway: bool) -> Iterator[lis
     _refuse_what_is_no_training(run)
     config = _config(store, run)
     _refuse_what_was_not_kept(config, overrides)
+    refuse_untrusted(OmegaConf.to_container(config, resolve=False), trusted, ask_on_terminal)
     print(_said_of_code(run, anyway), flush=True)
     with TemporaryDirectory(prefix="besom-") as folder:
         (Path(folder) / "frozen.yaml").write_text(OmegaConf.to_yaml(_to_run(config, run)))
@@ -91,6 +94,8 @@ def _config(store: Store, run: Run) -> DictConfig:
         raise InputError(f"run {_short(run)} has no {FROZEN} among its artifacts: {_whose(store, run)}")
     if not isinstance(config, DictConfig) or not config:
         raise InputError(f"run {_short(run)}: its {FROZEN} is no config")
+    if hydras := [key for key in ("hydra", "defaults") if key in config]:  # none that besom has frozen has them
+        raise InputError(f"run {_short(run)}: its {FROZEN} has {hydras[0]!r} in it, which is not taken from a store")
     return config
 
 

@@ -34,7 +34,8 @@ def serve(study: str | None, port: int) -> None:
         return
     check_port(port, "besom ui")
     print("MLflow's UI, in a few seconds:", *_lines(f"http://{NAME}:{port}", pages), sep="\n")
-    print(f"a browser that does not find {NAME} takes {HOST} in its place\nCtrl-C ends it", flush=True)
+    print(f"a browser that does not find {NAME} takes {HOST} in its place", flush=True)
+    print("whoever has an account on this machine can see and change these runs meanwhile\nCtrl-C ends it", flush=True)
     command = _command(port)
     lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     store = {"MLFLOW_BACKEND_STORE_URI": uri}  # and not on the command line, which anybody may read

@@ -26,7 +26,7 @@ def test_a_worker_joins_a_running_sweep_from_elsewhere(
 ) -> None:
     elsewhere = Shell(tmp_path_factory.mktemp("elsewhere"))
     storage = f"sqlite:///{shell.folder / 'optuna.db'}"
-    worker = elsewhere.start(BESOM, "worker", "--storage", storage, "app", "hydra.sweeper.n_jobs=2")
+    worker = elsewhere.start(BESOM, "worker", "--yes", "--storage", storage, "app", "hydra.sweeper.n_jobs=2")
     sweep.wait_for_attempt(1)
     sweep.wait_for_attempt(2)
     shell.write("go", "")
@@ -39,7 +39,7 @@ def test_a_worker_joins_a_running_sweep_from_elsewhere(
 
 
 def test_a_worker_that_is_stopped_gives_its_trial_back_and_the_sweep_goes_on(shell: Shell, sweep: Sweep) -> None:
-    worker = shell.start(BESOM, "worker", "app")
+    worker = shell.start(BESOM, "worker", "--yes", "app")
     sweep.wait_for_attempt(1)
     worker.send_signal(signal.SIGINT)
     _, err = worker.communicate()
@@ -59,7 +59,7 @@ def test_a_worker_uses_the_code_of_its_own_folder(
     elsewhere = Shell(tmp_path_factory.mktemp("elsewhere"))
     code = (shell.folder / "app.py").read_text()
     elsewhere.write("app.py", code.replace("    here =", "    Path('here').touch()\n    here ="))
-    worker = elsewhere.start(BESOM, "worker", "app", BESOM_STORAGE=f"sqlite:///{shell.folder / 'optuna.db'}")
+    worker = elsewhere.start(BESOM, "worker", "--yes", "app", BESOM_STORAGE=f"sqlite:///{shell.folder / 'optuna.db'}")
     sweep.wait_for_attempt(1)
     shell.write("go", "")
     elsewhere.write("go", "")
@@ -77,13 +77,17 @@ def test_who_cannot_join_is_told_why(shell: Shell, sweep: Sweep, tmp_path: Path)
         (["app", "--storage", f"sqlite:///{tmp_path}/no/such.db"], "no such folder"),
         (["app", "--storage", storage, "+x=interval(0,2)"], "searches another space"),
     ):
-        done = shell.run(BESOM, "worker", *words)
+        done = shell.run(BESOM, "worker", "--yes", *words)
         assert done.returncode == 2, done.stderr
         assert says in done.stderr
         assert "Traceback" not in done.stderr
+    unasked = shell.run(BESOM, "worker", "app")  # nobody can answer here
+    assert unasked.returncode == 2
+    assert "study app, as its storage has it: python app.py -m" in unasked.stdout
+    assert "besom worker --yes" in unasked.stderr
     shell.write("go", "")
     assert sweep.end()[0] == 0
-    late = shell.run(BESOM, "worker", "app")
+    late = shell.run(BESOM, "worker", "--yes", "app")
     assert late.returncode == 2
     assert "study 'app' is not being swept" in late.stderr
     eventually(lambda: not processes_in(shell.folder), "the last process to end")

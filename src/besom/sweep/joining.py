@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -30,15 +31,17 @@ from besom.sweep.rehearsal import rehearse
 from besom.sweep.storage import open_storage
 from besom.sweep.study import LOOK_S, SWEPT, Shared, Study
 from besom.sweep.worker import Worker
+from besom.trust import ask_on_terminal
 
 STORAGE = "BESOM_STORAGE"
 
 
-def start(url: str, name: str, overrides: Sequence[str]) -> None:
+def start(url: str, name: str, overrides: Sequence[str], *, yes: bool = False) -> None:
     """Become the app of a study that is swept, told to join; `overrides` come behind those of its sweep.
 
     Raises:
-        InputError: there is no such study, nobody sweeps it, or its app is not here.
+        InputError: there is no such study, nobody sweeps it, or its app is not here; or its command is not to be run:
+            whoever may write to the storage could have written it. `yes`: the user has seen it.
     """
     study = _swept(url, name)
     command = Command(**study.recall(COMMAND))
@@ -46,9 +49,15 @@ def start(url: str, name: str, overrides: Sequence[str]) -> None:
     named = QuotedString(name, Quote.single).with_quotes()
     where = [f"hydra.sweeper.storage=${{oc.env:{STORAGE}}}", f"hydra.sweeper.study_name={named}"]
     arguments = [*_without_secrets(command, overrides), *where, "hydra.sweeper.join=true", *overrides]
+    folder = _folder(command)
+    _refuse_foreign_code(command)
+    shown = shlex.join(["python", *command.app, *command.arguments])
+    print(f"study {name}, as its storage has it: {shown}\nin {folder}", flush=True)
+    if not yes and not ask_on_terminal("Run it?"):
+        raise InputError("not run: if that command is yours, or of somebody you trust: besom worker --yes ...")
     if command.sweeps:
         os.environ["BESOM_SWEEPS"] = command.sweeps
-    os.chdir(_folder(command))
+    os.chdir(folder)
     os.execv(sys.executable, [sys.executable, *command.app, *arguments])
 
 
@@ -114,6 +123,25 @@ def _swept(url: str, name: str) -> Study:
     if supervisor is None or supervisor.is_dead() or not study.recall(COMMAND):
         raise InputError(f"study {name!r} is not being swept: start the sweep first, then its workers")
     return study
+
+
+# sections of Hydra's config that name what is to be called, or where to find that
+RUNS_CODE = tuple(
+    f"hydra{mark}{section}" for mark in "./" for section in ("callbacks", "searchpath", "job_logging", "hydra_logging")
+)
+
+
+def _refuse_foreign_code(command: Command) -> None:
+    """What would run other code than the app: on one's own command line it may stand."""
+    flags = ("--config-dir", "-cd", "--config-path", "-cp", "--package")
+    for argument in command.arguments:
+        key = argument.partition("=")[0].lstrip("+~")
+        names_code = "_target_" in argument or (key.endswith("activation") and "." in argument.partition("=")[2])
+        if names_code or key in flags or key.startswith(RUNS_CODE):
+            raise InputError(
+                f"{argument}: a worker does not take from a storage what names code to run; start the worker with it, "
+                f"behind the study's name, or start the app yourself: ... -m hydra.sweeper.join=true {argument}"
+            )
 
 
 def _folder(command: Command) -> Path:

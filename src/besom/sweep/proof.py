@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from besom.locks import sqlite_file
 from besom.sweep.fingerprint import fingerprint
 from besom.sweep.job import refuse_homebound
 from besom.sweep.launch import make_launcher
@@ -25,7 +26,8 @@ def prove(sweep: Sweep) -> Sweep:
     if plan.isolation == "process":
         refuse_homebound(app)
     composed = rehearse(plan.space, app.context, app.config)
-    check(plan.sampler, plan.space, plan.pruner, len(plan.objectives))
+    is_shared = sqlite_file(plan.storage) is None
+    check(plan.sampler, plan.space, plan.pruner, len(plan.objectives), is_shared=is_shared)
     make_terminator(plan.rules.terminator)
     # one not installed refuses here
     make_launcher(app, Worker(plan, app), Path(str(app.config.hydra.sweep.dir)).absolute(), len(plan.slots))

@@ -69,9 +69,16 @@ def size(config: Mapping[str, Any], space: Space) -> int | None:
 
 
 def check(
-    config: Mapping[str, Any], space: Space, pruner_config: Mapping[str, Any] | None, directions: int = 1
+    config: Mapping[str, Any],
+    space: Space,
+    pruner_config: Mapping[str, Any] | None,
+    directions: int = 1,
+    *,
+    is_shared: bool = False,
 ) -> None:
     """Refuse, before trial 0, what the sampler or the pruner could not do in a later one.
+
+    `is_shared`: the storage is a server, to which others may write.
 
     Raises:
         InputError: one of them cannot be built, or not for this space or this number of objectives.
@@ -80,6 +87,11 @@ def check(
     name = f"hydra.sweeper.sampler: {type(sampler).__name__}"
     if isinstance(sampler, QMCSampler) and config.get("scramble") and _seed(config) is None:
         raise InputError(f"{name} scrambles its sequence by a seed, one for all trials: set hydra.sweeper.sampler.seed")
+    if isinstance(sampler, CmaEsSampler) and is_shared:
+        raise InputError(
+            f"{name} keeps its state in the storage as a pickle, and who may write to a server could run code in each "
+            "worker: use it with a storage of your own, hydra.sweeper.storage=sqlite:///optuna.db, or choose tpe"
+        )
     if isinstance(sampler, CmaEsSampler) and directions > 1:
         raise InputError(f"{name} follows one objective, and there are {directions}: choose nsgaii or tpe")
     if isinstance(sampler, CmaEsSampler) and not any(map(_is_number, space.dimensions.values())):

@@ -329,3 +329,9 @@ def test_several_workers_try_every_point_once(tmp_path):
     while not tried.empty():
         points.append(tried.get())
     assert len(points) == len(set(points)) == POINTS
+
+
+@needs_cmaes
+def test_a_pickle_in_a_storage_that_others_may_write_to_is_refused():
+    with pytest.raises(InputError, match=r"CmaEsSampler keeps its state in the storage as a pickle"):
+        check(_config("cmaes"), NUMBERS, None, is_shared=True)

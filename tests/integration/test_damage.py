@@ -73,3 +73,51 @@ def test_a_storage_damaged_amid_a_sweep_ends_it_with_one_message(shell: Shell) -
         assert refused.stderr.startswith("besom: "), verb
         assert f"{file} is damaged" in refused.stderr, verb
         assert len(refused.stderr.splitlines()) == 1, verb
+
+
+def test_a_damaged_store_of_mlflow_is_one_message(shell: Shell) -> None:
+    shell.write("app.py", APP)
+    words = (sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+how=choice(well)")
+    assert shell.run(*words, "hydra.sweeper.n_trials=1").returncode == 0
+    file = shell.folder / "mlflow.db"
+    whole = file.read_bytes()
+    for damaged in (os.urandom(len(whole)), whole[:4096] + os.urandom(len(whole) - 4096), whole[: len(whole) // 2]):
+        file.write_bytes(damaged)
+        for asked in (("doctor", "app"), ("tensorboard", "app", "-o", "events"), ("reproduce", "app/0")):
+            refused = shell.besom(*asked)
+            assert refused.returncode == 2, refused.stderr
+            assert "Traceback" not in refused.stderr, asked
+            assert str(file) in refused.stderr, asked
+            assert "is damaged" in refused.stderr, asked
+        begun = shell.run(*words, "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=other")
+        assert begun.returncode == 2, begun.stderr
+        assert "is damaged" in begun.stderr
+
+
+ENDLESS = """
+import sys
+import hydra
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    print("the first line", flush=True)
+    for _ in range(400):
+        sys.stdout.write("x" * 999_999 + chr(10))
+    print("the last line")
+    return 1.0
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_of_output_without_a_bound_the_begin_and_the_end_are_kept(shell: Shell) -> None:
+    shell.write("app.py", ENDLESS)
+    done = shell.run(sys.executable, "app.py", "-m", "hydra/sweeper=besom", "+x=choice(1)", UNRECORDED)
+    assert done.returncode == 0, done.stderr
+    [output] = shell.folder.glob("multirun/*/*/0/output.log")
+    assert output.stat().st_size <= 100_000_000
+    content = output.read_bytes()
+    assert content.startswith(b"the first line\n")
+    assert content.endswith(b"the last line\n")
+    assert b"bytes of output are left out here" in content

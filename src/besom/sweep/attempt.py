@@ -29,6 +29,7 @@ from besom.environment import restore_users_own, set_for_besom
 from besom.sweep import ending, ranks
 from besom.sweep.job import App
 from besom.sweep.outcome import Outcome, Terms, death, oom_kills
+from besom.sweep.output import CappedOutput
 from besom.sweep.preload import Asked, take_asked
 from besom.sweep.reseed import reseed
 from besom.sweep.script import become
@@ -88,6 +89,7 @@ class Attempt:
         self._has_spoken = False
         self._oom_kills = oom_kills()
         self._pulled, self._cut = time.monotonic(), False
+        self._output = CappedOutput(output)
         self._pipe, theirs = multiprocessing.Pipe()
         feels, self._leash = multiprocessing.Pipe(duplex=False)
         arguments = (app.pickled, theirs, feels, terms.leash_s, str(output))
@@ -128,6 +130,7 @@ class Attempt:
         self._process.close()
         self._pipe.close()
         self._leash.close()
+        self._output.close()
 
     def _follow(self) -> Outcome:
         timeout_s = self._terms.timeout_s
@@ -149,6 +152,7 @@ class Attempt:
                 return self._death()
             if not ready or time.monotonic() - looked > POLL_S:  # a trial may report without a pause
                 looked = time.monotonic()
+                self._output.cut()
                 if self._terms.should_stop():
                     return STOPPED
         return Outcome("failed", kind="timeout", reason=f"not done after trial_timeout={timeout_s:g} s")

@@ -31,7 +31,8 @@ from sqlalchemy import Connection, Update, create_engine, event, exists, func, i
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import aliased
 
-from besom.disk import full_disk, has_room
+from besom import sqlite_errors
+from besom.disk import full_disk
 from besom.errors import BesomError, InputError, RunError
 from besom.locks import sqlite_file, sqlite_lock
 from besom.secrecy import masked, reveal
@@ -180,7 +181,8 @@ def told_plainly(url: str, *, reads: bool = False) -> Iterator[None]:
     """What a damaged or full storage makes of a question, as one message. `reads`: it only reads.
 
     Raises:
-        StorageDamaged, StorageFull: says which, where, and what to do.
+        StorageDamaged: says where, and what to do.
+        StorageFull: the same.
     """
     try:
         yield
@@ -206,8 +208,8 @@ def refuse_damaged(url: str) -> None:
 def _told(url: str, error: Exception, *, reads: bool = False) -> RunError | None:
     """None: it is something else."""
     where, path, words = _where(url), sqlite_file(url), _reason(error)
-    told = isinstance(error, SQLAlchemyError | StorageInternalError | sqlite3.Error) and full_disk(error)
-    if told or (path and _may_be_full(error) and not has_room(path.parent)):
+    is_ours = isinstance(error, SQLAlchemyError | StorageInternalError)
+    if sqlite_errors.is_full(error, path) if path else (is_ours and full_disk(error)):
         place = f" of {path.parent}" if path else " of its server"
         return StorageFull(f"{where}: the disk{place} is full ({words}); make room, and start the same command again")
     if _is_damaged(error) or (reads and type(error) is ValueError):  # a date that is none, say
@@ -217,37 +219,16 @@ def _told(url: str, error: Exception, *, reads: bool = False) -> RunError | None
 
 def _damaged(url: str, words: str) -> str:
     path = sqlite_file(url)
-    ways = (
-        f"put back a copy of it, save what is whole (sqlite3 {path} .recover | sqlite3 saved.db)"
-        if path
-        else "put back a backup of it"
-    )
+    ways = sqlite_errors.ways_out(path) if path else "put back a backup of it"
     return (
         f"{_where(url)}: {path or 'its database'} is damaged ({words}): {ways}, or begin anew with another "
         "hydra.sweeper.storage; what the trials have logged is in their folders, and in MLflow"
     )
 
 
-def _sqlite_errors(error: BaseException | None) -> Iterator[sqlite3.Error]:
-    """SQLAlchemy and Optuna wrap them."""
-    while error is not None:
-        for one in (error, getattr(error, "orig", None)):
-            if isinstance(one, sqlite3.Error):
-                yield one
-        error = error.__cause__ or error.__context__
-
-
-def _may_be_full(error: Exception) -> bool:
-    """SQLite does not always tell a full disk from another one that cannot be written."""
-    return any(_code(one) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) for one in _sqlite_errors(error))
-
-
 def _is_damaged(error: Exception) -> bool:
-    for one in _sqlite_errors(error):
-        if _code(one) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR):
-            return True
-        if any(words in str(one) for words in ("no such table", "no such column", "Could not decode")):
-            return True
+    if sqlite_errors.is_damaged(error):
+        return True
     cause: BaseException | None = error
     while cause is not None:
         state = str(getattr(getattr(cause, "orig", None), "sqlstate", None) or "")
@@ -258,11 +239,6 @@ def _is_damaged(error: Exception) -> bool:
             return True
         cause = cause.__cause__
     return False
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Without SQLite's extension of it."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def alone(storage: BesomStorage, name: str) -> AbstractContextManager[object]:

@@ -17,9 +17,10 @@ from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
+from besom import sqlite_errors
 from besom.environment import set_for_besom
 from besom.errors import InputError
 from besom.locks import sqlite_file, sqlite_lock
@@ -114,9 +115,14 @@ class Store:
         except (
             Exception
         ) as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
+            if (path := sqlite_file(self.uri)) and (wrong := _told(self.uri, path, error)):
+                where = f"tracking.uri={masked(self.uri)}: "
+                said = str(wrong).replace(where, f"{where}the store cannot be opened: ", 1)
+                raise type(wrong)(said) from error
             reason = _other_schema(str(error)) or f"the store cannot be opened: {_first_line(error)}"
             raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
-        return client
+        path = sqlite_file(self.uri)
+        return cast("MlflowClient", _Plain(client, self.uri, path)) if path else client
 
     def was_deleted(self, run_id: str) -> bool:
         """Whether the run is in MLflow's bin; one that MLflow does not know is not."""
@@ -193,6 +199,44 @@ class Store:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
         raise AssertionError("an experiment that exists was not found")
+
+
+class _Plain:
+    """A client that says of a damaged or full SQLite file that it is that, whatever it is asked."""
+
+    def __init__(self, client: MlflowClient, uri: str, path: Path) -> None:
+        self._client = client
+        self._uri = uri
+        self._path = path
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return found(*args, **kwargs)
+            except Exception as error:  # whatever MLflow and its store raise
+                if wrong := _told(self._uri, self._path, error):
+                    raise wrong from error
+                raise
+
+        return ask
+
+
+def _told(uri: str, path: Path, error: Exception) -> InputError | None:
+    """None: it is something else."""
+    where, words = f"tracking.uri={masked(uri)}", sqlite_errors.in_words(error)
+    if sqlite_errors.is_full(error, path):
+        return AwayError(f"{where}: the disk of {path.parent} is full ({words}): make room")
+    if sqlite_errors.is_damaged(error):
+        return InputError(
+            f"{where}: {path} is damaged ({words}): {sqlite_errors.ways_out(path)}, or record elsewhere: "
+            "MLFLOW_TRACKING_URI=sqlite:///other.db; what the runs of a study have said is in their logs, and "
+            "`besom doctor STUDY --mend` records it again"
+        )
+    return None
 
 
 def check_uri(uri: str) -> None:

@@ -19,6 +19,7 @@ from besom.composition import as_input_error
 from besom.config import load
 from besom.directions import against_its_name
 from besom.disk import as_disk_full
+from besom.encoding import say
 from besom.errors import INTERRUPTED, BesomError, InputError
 from besom.fitting import fit_to_targets, fitted, refuse_unlogged
 from besom.hydra_versions import expect_any_target
@@ -51,7 +52,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
 
 def refuse(error: BesomError) -> NoReturn:
     """Say it and leave. As SystemExit it passes Hydra by, which would add words of its own."""
-    print(f"besom: {error}", file=sys.stderr)
+    say(f"besom: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import besom
-from besom.encoding import make_output_readable
+from besom.encoding import make_output_readable, say
 from besom.errors import INTERRUPTED, BesomError, near
 from besom.leaving import leave_at_once
 
@@ -147,7 +147,7 @@ def _report(arguments: list[str]) -> None:
 
     study = chosen(_storage(asked), asked.study)
     save(Findings.of(study), asked.file)
-    print(f"the report of study {study.name}: {asked.file.absolute()}")
+    say(f"the report of study {study.name}: {asked.file.absolute()}")
 
 
 def _stop(arguments: list[str]) -> None:
@@ -282,5 +282,5 @@ def _refusing() -> Iterator[None]:
 
 
 def _refuse(message: str, code: int = 2) -> None:
-    print(f"besom: {message}", file=sys.stderr)
+    say(f"besom: {message}", file=sys.stderr)
     sys.exit(code)

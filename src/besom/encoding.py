@@ -6,6 +6,9 @@ import codecs
 import io
 import sys
 import unicodedata
+from typing import TextIO
+
+from besom.storable import printable
 
 ERRORS = "besom.readable"  # the name of the error handler
 # one sign for one sign: what is aligned stays aligned
@@ -18,6 +21,11 @@ def make_output_readable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
+
+
+def say(text: object = "", *, end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
+    """Print what others have named or said: as text, whatever is in it."""
+    print(printable(str(text)), end=end, file=file, flush=flush)
 
 
 def _similar(error: UnicodeError) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from besom.config import shipped
+from besom.encoding import say
 from besom.errors import InputError
 from besom.secrecy import hidden_keys
 from besom.tracking import facts
@@ -47,7 +48,7 @@ def frozen(name: str, overrides: Sequence[str], *, anyway: bool, trusted: Sequen
     config = _config(store, run)
     _refuse_what_was_not_kept(config, overrides)
     refuse_untrusted(OmegaConf.to_container(config, resolve=False), trusted, ask_on_terminal)
-    print(_said_of_code(run, anyway), flush=True)
+    say(_said_of_code(run, anyway), flush=True)
     with TemporaryDirectory(prefix="besom-") as folder:
         (Path(folder) / "frozen.yaml").write_text(OmegaConf.to_yaml(_to_run(config, run)))
         yield ["--config-path", folder, "--config-name", "frozen", *overrides]
@@ -203,14 +204,14 @@ class Comparison(Callback):
         if job_return.status is not JobStatus.COMPLETED or not first:
             return
         if self._data != (data := _digests(Path(config.hydra.runtime.output_dir))):
-            print(f"other data: digest {', '.join(self._data) or 'none'} then, {', '.join(data) or 'none'} now")
+            say(f"other data: digest {', '.join(self._data) or 'none'} then, {', '.join(data) or 'none'} now")
         now = float(job_return.return_value)
         if self._then is None:
-            print(f"{self._metric}: {now!r} now; the original has none, it ended {self._ended}")
+            say(f"{self._metric}: {now!r} now; the original has none, it ended {self._ended}")
         else:
             changed = " ".join(config.hydra.overrides.task)
             otherwise = f", with {changed}" if changed else ""
-            print(f"{self._metric}: {self._then!r} then, {now!r} now{otherwise}, difference {now - self._then!r}")
+            say(f"{self._metric}: {self._then!r} then, {now!r} now{otherwise}, difference {now - self._then!r}")
 
 
 def _digests(folder: Path) -> list[str]:

@@ -6,8 +6,11 @@ refuses each of these, and a run that cannot be written has no end.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+# control characters but for the ends of lines and tabs, and what turns the direction of writing
+ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 MAX_TEXT = 64 * 1024  # characters of a reason
 MAX_LINE = 500  # of one that stands among other lines
 
@@ -34,6 +37,15 @@ def storable_all(value: Any) -> Any:
             return [storable_all(child) for child in value]
         case _:
             return value
+
+
+def printable(text: str) -> str:
+    r"""As text, what a terminal would take for an order: names and reasons come from others.
+
+    >>> printable("a\x1b[2Jb\n\u202ec")
+    'a\\x1b[2Jb\n\\u202ec'
+    """
+    return ORDERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def on_one_line(text: str, limit: int = MAX_LINE) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from besom.encoding import say
 from besom.errors import InputError
 
 LIBRARIES = frozenset(("besom", "torch", "torchvision", "torchmetrics", "pytorch_lightning"))
@@ -139,5 +140,5 @@ def ask_on_terminal(question: str) -> bool:
     """No, where nobody can answer."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    say(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

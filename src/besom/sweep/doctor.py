@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 from optuna.trial import TrialState
 
+from besom.encoding import say
 from besom.errors import InputError
 from besom.sweep.attrs import EXPERIMENT, FORKED, LEASE_S, N_TRIALS, PARENT_RUN, TRACKING
 from besom.sweep.catalogue import studies
@@ -48,13 +49,13 @@ def examine(url: str, name: str | None, tracking_uri: str | None, *, mend: bool)
         notes: list[str] = []
         left = _mended(study, tracking_uri, notes) if mend else list(_findings(study, tracking_uri, notes))
         for note in dict.fromkeys(notes):
-            print(f"{study.name}: {note}")
+            say(f"{study.name}: {note}")
         for fault in left:
-            print(f"{study.name}: {fault.what}")
+            say(f"{study.name}: {fault.what}")
         well = well and not left
-        print(f"{study.name}: {_state(study)}{'' if left else f'; all is well: {_compared(study, tracking_uri)}'}")
+        say(f"{study.name}: {_state(study)}{'' if left else f'; all is well: {_compared(study, tracking_uri)}'}")
         if left and not mend:
-            print(f"mend it with: besom doctor {study.name} --mend")
+            say(f"mend it with: besom doctor {study.name} --mend")
     return well
 
 
@@ -65,7 +66,7 @@ def _mended(study: Study, tracking_uri: str | None, notes: list[str]) -> list[Fa
         for fault in left:
             if fault.mend:
                 fault.mend()
-                print(f"{study.name}: {fault.what}: mended")
+                say(f"{study.name}: {fault.what}: mended")
         if not any(fault.mend for fault in left):
             break
     return list(_findings(study, tracking_uri, notes))
@@ -175,7 +176,7 @@ def _refuse_while_somebody_works(study: Study) -> None:
                 )
         if not said:
             what, lease = next(iter(holders.items()))
-            print(
+            say(
                 f"{study.name}: {what} was in the hands of process {lease.pid} on {lease.host}, of which nothing can "
                 f"be seen from here: waiting {study.recall(LEASE_S):g} s for a sign of it",
                 flush=True,

@@ -7,6 +7,7 @@ from itertools import chain
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from besom.encoding import say
 from besom.errors import InputError
 from besom.sweep.attrs import FORKED, RUN, SETTLED
 from besom.sweep.plan import Plan
@@ -33,9 +34,9 @@ def open_or_fork(plan: Plan, create: Callable[[str, Sequence[FrozenTrial]], Stud
             if study.recall(SETTLED) is None:
                 study.remember(SETTLED, old.recall(SETTLED))
             fits = sum(FORKED in trial.user_attrs for trial in study.trials())
-            print(f"study {name}: a fork of {old.name}, of whose trials {fits} fit; they count as this study's")
+            say(f"study {name}: a fork of {old.name}, of whose trials {fits} fit; they count as this study's")
         elif old:
-            print(f"study {name}: a fork of {old.name}, without its trials: they had other settings or data")
+            say(f"study {name}: a fork of {old.name}, without its trials: they had other settings or data")
         return study
     raise InputError(f"hydra.sweeper.resume=fork: too many forks of {plan.study_name!r}; choose another study_name")
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import optuna
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from besom.encoding import say
 from besom.errors import InputError, RunError, near
 from besom.secrecy import HIDDEN, masked
 from besom.sweep.attrs import COMMAND, DEADLINE, N_TRIALS, TRACKING
@@ -52,7 +53,7 @@ def start(url: str, name: str, overrides: Sequence[str], *, yes: bool = False) -
     folder = _folder(command)
     _refuse_foreign_code(command)
     shown = shlex.join(["python", *command.app, *command.arguments])
-    print(f"study {name}, as its storage has it: {shown}\nin {folder}", flush=True)
+    say(f"study {name}, as its storage has it: {shown}\nin {folder}", flush=True)
     if not yes and not ask_on_terminal("Run it?"):
         raise InputError("not run: if that command is yours, or of somebody you trust: besom worker --yes ...")
     if command.sweeps:
@@ -80,7 +81,7 @@ def join(sweep: Sweep) -> None:
     workers = min(len(plan.slots), study.owed(study.recall(N_TRIALS)))
     launcher = make_launcher(sweep.app, worker, study.folder, workers)
     where = f"workers/{socket.gethostname()}-{os.getpid()}"
-    print(f"study {study.name}: {workers} more at a time\nCtrl-C gives their trials back", flush=True)
+    say(f"study {study.name}: {workers} more at a time\nCtrl-C gives their trials back", flush=True)
     os.environ[SWEPT] = study.identity
     launched = LaunchThread().start(lambda: launch(launcher, plan.space.fixed, workers, where))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
@@ -95,7 +96,7 @@ def join(sweep: Sweep) -> None:
         raise
     if failure := launched.exception():
         raise RunError(f"a worker died: {failure}") from failure
-    print(f"study {study.name} needs no more workers")
+    say(f"study {study.name} needs no more workers")
 
 
 def _as_swept(plan: Plan, study: Study) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 
+from besom.encoding import say
 from besom.errors import InputError
 from besom.sweep.catalogue import chosen
 from besom.sweep.command import Command
@@ -26,13 +27,11 @@ def stop(url: str, name: str) -> bool:
     if lease is None or lease.is_dead():
         raise InputError(f"study {name!r} is not being swept: there is nothing to stop; besom status {name} says more")
     study.request_stop(Stop("asked", f"besom stop, from {socket.gethostname()}"))
-    print(
-        f"study {name}: asked process {lease.pid} on {lease.host} to stop; its trials go back to the queue", flush=True
-    )
+    say(f"study {name}: asked process {lease.pid} on {lease.host} to stop; its trials go back to the queue", flush=True)
     if not _ends(study, lease):
-        print(f"it has not ended within {PATIENCE_S:.0f} s; it will, if its machine is there: besom status {name}")
+        say(f"it has not ended within {PATIENCE_S:.0f} s; it will, if its machine is there: besom status {name}")
         return False
-    print(_left(study))
+    say(_left(study))
     return True
 
 

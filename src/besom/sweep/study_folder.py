@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from besom.encoding import say
 from besom.errors import InputError
 from besom.secrecy import masked
 
@@ -38,7 +39,7 @@ def claim(folder: Path, study_id: str, name: str, storage: str) -> Path:
         try:
             if _is_taken_by(place, study_id, {"id": study_id, "name": name, "storage": masked(storage)}):
                 if place != folder:
-                    print(f"study {name}: {folder} {_said(folder)}; the trials of this study go to {place}", flush=True)
+                    say(f"study {name}: {folder} {_said(folder)}; the trials of this study go to {place}", flush=True)
                 return place
         except OSError as error:
             raise InputError(

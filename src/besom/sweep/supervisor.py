@@ -16,7 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
-from besom.encoding import make_output_readable
+from besom.encoding import make_output_readable, say
 from besom.errors import InputError, RunError
 from besom.secrecy import public_override
 from besom.storable import on_one_line
@@ -83,7 +83,7 @@ def supervise(sweep: Sweep) -> None:
             if sweep.plan.resume != "fork":
                 raise
             sweep = replace(sweep, plan=replace(sweep.plan, data=study.recall(FOUND)))
-    print(summary(Findings.of(study), sweep.plan.tracking_uri is not None))
+    say(summary(Findings.of(study), sweep.plan.tracking_uri is not None))
     if not study.best():
         raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
 
@@ -131,8 +131,8 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     try:
         Queue(study).reap(watch, plan.max_retries)  # what a killed session on this machine has left
         if owed := study.owed(plan.n_trials):
-            print(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
-            print("Ctrl-C stops it; the same command goes on", flush=True)
+            say(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
+            say("Ctrl-C stops it; the same command goes on", flush=True)
             with progress(study, plain=plan.isolation == "none") as view:
                 look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study), page, is_open)
                 _launch_until_done(sweep, study, look)
@@ -151,7 +151,7 @@ def _note_commit(study: Study) -> None:
     before, now = study.recall(COMMIT), commit()
     if before and now and before != now:
         study.note_changes(changes := differences({"git commit": before}, {"git commit": now}))
-        print(f"study {study.name}: goes on with other code:\n{listed(changes)}")
+        say(f"study {study.name}: goes on with other code:\n{listed(changes)}")
     if now:
         study.remember(COMMIT, now)
 
@@ -160,7 +160,7 @@ def _close(page: Page, ended: Status, study: str) -> None:
     try:
         page.close(ended)
     except (InputError, OSError) as error:
-        print(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study} --mend")
+        say(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study} --mend")
 
 
 def _heed(stop: Stop | None) -> None:
@@ -175,7 +175,7 @@ def _heed(stop: Stop | None) -> None:
         case Stop(cause="failing" | "full", why=why):
             raise RunError(why)
         case Stop(cause="settled", why=why):
-            print(f"stopped early: {why}")
+            say(f"stopped early: {why}")
 
 
 @dataclass

@@ -21,7 +21,7 @@ from besom.sweep.objective import objectives
 from besom.sweep.queue import Queue
 from besom.sweep.study import Stop, Study
 from besom.sweep.terminal.best import best
-from besom.sweep.terminal.lines import one_line
+from besom.sweep.terminal.lines import Lines, one_line
 from besom.sweep.terminal.pace import idle_share, to_go_s
 from besom.sweep.terminal.status import status
 from besom.sweep.terminal.table import Room, picture
@@ -411,3 +411,28 @@ def test_a_number_is_short(value, text):
 )
 def test_a_span_has_the_unit_that_suits_it(seconds, text):
     assert span(seconds) == text
+
+
+ORDER = "\x1b[2J\u202e\x9b1m"
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_terminals_orders_in_names_values_and_reasons_are_shown_as_text(watched, tmp_path, capsys, monkeypatch):
+    asked = objectives("maximize", f"acc{ORDER}")
+    study = Study.create(f"sqlite:///{tmp_path}/optuna.db", f"s{ORDER}", asked, tmp_path, {})
+    plan(study, n_trials=3, slots=1)
+    Queue(study).complete(begin(study), (0.5,))
+    Queue(study).fail(begin(study), "exception", f"reason{ORDER}")
+    study.request_stop(Stop("failing", f"why{ORDER}"))
+    monkeypatch.setattr("besom.sweep.terminal.status.is_watched", lambda: watched)
+
+    status(study.url, study.name, follow=False)
+    best(study.url, study.name, None, "table")
+    lines = Lines(study)
+    lines._shown.clear()
+    lines.refresh()
+
+    out = capsys.readouterr().out
+    assert not {"\x1b", "\u202e", "\x9b"} & {*out}
+    assert r"s\x1b[2J\u202e\x9b1m" in out
+    assert r"reason\x1b[2J" in out

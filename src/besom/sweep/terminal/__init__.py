@@ -13,6 +13,7 @@ from besom.encoding import make_output_readable
 from besom.sweep.study import Study
 from besom.sweep.terminal.lines import Lines
 from besom.sweep.terminal.live import Live
+from besom.sweep.terminal.screen import Screen
 
 __all__ = ["Progress", "console", "is_watched", "progress"]
 
@@ -41,7 +42,7 @@ def progress(study: Study, *, plain: bool = False) -> Iterator[Progress]:
 
 def console() -> Console:
     make_output_readable()
-    return Console(highlight=False)
+    return Screen(highlight=False)
 
 
 def is_watched() -> bool:

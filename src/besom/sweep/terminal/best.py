@@ -10,15 +10,16 @@ from typing import Any, Literal
 import yaml
 from optuna.trial import FrozenTrial
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from besom.encoding import say
 from besom.errors import InputError, RunError
 from besom.sweep.attrs import OVERRIDES
 from besom.sweep.catalogue import chosen
 from besom.sweep.findings import Findings, point, seconds, tie
 from besom.sweep.terminal import console, is_watched
+from besom.sweep.terminal.screen import Screen
 from besom.sweep.terminal.words import brief, cut, number, pairs, span
 
 FEW = 5  # where nobody says how many
@@ -78,20 +79,20 @@ def _json(value: Any) -> Any:
 
 def _show(findings: Findings, trials: Sequence[FrozenTrial], is_front: bool) -> None:
     if is_front:
-        print(f"study {findings.name}: none beats these in all objectives (Pareto front)")
+        say(f"study {findings.name}: none beats these in all objectives (Pareto front)")
     else:
-        print(f"study {findings.name}: the best of {findings.counts.complete} complete trials")
+        say(f"study {findings.name}: the best of {findings.counts.complete} complete trials")
     for group in findings.best_groups:
         if len(group) > 1:
-            print(tie(group, findings.said(group[0])))
-    screen = console() if is_watched() else Console(width=PAGE, highlight=False)
+            say(tie(group, findings.said(group[0])))
+    screen = console() if is_watched() else Screen(width=PAGE, highlight=False)
     apart = _table(findings, trials, is_front)
     # in a boundless room: no measure is ever larger than the room it is taken in
     fits = screen.measure(apart, options=screen.options.update(width=BOUNDLESS)).maximum <= screen.width
     with screen.capture() as shown:
         screen.print(apart if fits else _table(findings, trials, is_front, screen.width))
     print("\n".join(line.rstrip() for line in shown.get().splitlines()))
-    print(f"repeat the first:  {findings.command(trials[0])}")
+    say(f"repeat the first:  {findings.command(trials[0])}")
 
 
 def _table(findings: Findings, trials: Sequence[FrozenTrial], is_front: bool, width: int | None = None) -> Table:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 from rich.cells import cell_len
 
+from besom.encoding import say
 from besom.secrecy import hidden_in
 from besom.storable import on_one_line
 from besom.sweep.attrs import OVERRIDES
@@ -32,7 +33,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         # at once, with its end: where Python buffers nothing, a trial in this process could print in between
-        print(f"{text}\n", end="", flush=True)
+        say(f"{text}\n", end="", flush=True)
 
     @property
     def _width(self) -> int | None:

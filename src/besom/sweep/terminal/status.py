@@ -6,14 +6,14 @@ import gc
 import time
 from datetime import datetime
 
-from rich.console import Console
-
+from besom.encoding import say
 from besom.sweep.catalogue import chosen_among
 from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.study import LOOK_S, Stop, Study, listed
 from besom.sweep.terminal import console, is_watched, progress
 from besom.sweep.terminal.pace import left
+from besom.sweep.terminal.screen import Screen
 from besom.sweep.terminal.table import Room, picture
 from besom.sweep.terminal.words import span
 
@@ -28,12 +28,12 @@ def status(url: str, name: str | None, *, follow: bool) -> None:
     """
     study, others = chosen_among(url, name)
     for one in others if name is None else ():
-        print(f"study {one.name}: {one.finished} of {one.n_trials} trials{', being swept' * one.is_swept}")
+        say(f"study {one.name}: {one.finished} of {one.n_trials} trials{', being swept' * one.is_swept}")
     if follow and Findings.of(study).is_swept:
         try:
             _follow(study)
         except KeyboardInterrupt:
-            print(f"the sweep goes on; to look at it again: besom status {study.name} -f")
+            say(f"the sweep goes on; to look at it again: besom status {study.name} -f")
             return
     _show(study)
 
@@ -41,7 +41,7 @@ def status(url: str, name: str | None, *, follow: bool) -> None:
 def _follow(study: Study) -> None:
     gc.enable()  # this may go on for days
     if is_watched():
-        print(_standing(study, Findings.of(study)), flush=True)
+        say(_standing(study, Findings.of(study)), flush=True)
     with progress(study) as view:
         if not is_watched():
             _show(study)
@@ -52,12 +52,12 @@ def _follow(study: Study) -> None:
 
 def _show(study: Study) -> None:
     findings, now = Findings.of(study), datetime.now()
-    print(_standing(study, findings), flush=True)
+    say(_standing(study, findings), flush=True)
     if is_watched():
         screen = console()
         screen.print(picture(findings, Room(screen.width, BOUNDLESS.height), now))
         return
-    page = Console(width=BOUNDLESS.width, highlight=False)
+    page = Screen(width=BOUNDLESS.width, highlight=False)
     with page.capture() as shown:
         page.print(picture(findings, BOUNDLESS, now))
     print("\n".join(line.rstrip() for line in shown.get().rstrip().splitlines()), flush=True)

@@ -39,6 +39,12 @@ def build_data(settings: Settings) -> ImageData:
             "a source returns besom.data.Images, or Originals"
         )
     parts = Parts.of(images, data.val_split, data.test_split, settings.seed)
+    rows = parts.sizes["train"]
+    if data.batch_size > rows:
+        raise InputError(
+            f"data.batch_size={data.batch_size} is more than the {rows} pictures to train on (of {len(images.labels)} "
+            f"in {images.name}): each epoch would be one smaller batch; set data.batch_size to at most {rows}"
+        )
     steps = augmentation(data.augment, images.shape)
     for number, step in enumerate(data.augment.more):
         where = f"data.augment.more[{number}]"

@@ -36,7 +36,8 @@ Sweep hyperparameters, with every run recorded.
 
 Overrides are Hydra's: optimizer=sgd, optimizer.lr=0.05, 'model.activation=choice(relu,gelu)'.
 `besom train --help` shows every key; --cfg job prints the config that an override gives.
-`besom sweep digits plan=true` shows what a sweep would do, and does nothing.
+`besom sweep digits plan=true` shows what a sweep would do, and does nothing; so are all settings of the sweep given:
+n_trials=40 (or -n 40), n_jobs=4, pruner=asha, storage=URL, study_name=mine, ... for hydra.sweeper.n_trials=40.
 
 exit: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted
 """
@@ -68,17 +69,63 @@ def _train(arguments: list[str]) -> None:
 
 
 def _sweep(arguments: list[str]) -> None:
-    named = bool(arguments) and "=" not in arguments[0] and not arguments[0].startswith("-")
-    name, overrides = (arguments[0], arguments[1:]) if named else ("digits", arguments)
+    words = list(_short(arguments))
+    name = next((word for word in words if "=" not in word and not word.startswith(("-", "~", "+"))), None)
+    # a name stands first, or behind a setting: what follows an option of Hydra's is that option's
+    first_option = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    if name is not None and words.index(name) < first_option:
+        words.remove(name)
+    else:
+        name = "digits"
     if name.endswith((".yaml", ".yml")):
         file = Path(name)
         if not file.is_file():
             _refuse(f"no sweep file {name} (looked in {file.absolute().parent})")
         os.environ["BESOM_SWEEPS"] = str(file.absolute().parent)
         name = file.stem
-    # short on besom's own command line; whatever is swept knows the key
-    overrides = [f"hydra.sweeper.{word}" if word.startswith("plan=") else word for word in overrides]
-    _train(["--multirun", f"sweeps={name}", "hydra/sweeper=besom", *overrides])
+    shows = any(word in ("--cfg", "-c", "--info") or word.startswith(("--cfg=", "--info=")) for word in words)
+    _train([*([] if shows else ["--multirun"]), f"sweeps={name}", "hydra/sweeper=besom", *words])
+
+
+LETTERS = {"-n": "n_trials", "-j": "n_jobs"}
+
+
+def _short(arguments: list[str]) -> Iterator[str]:
+    """Settings of the sweep, as they are short on besom's own command line, by the keys that any Hydra app knows.
+
+    `n_trials=5`, `-n 5` and `--n-trials 5` are `hydra.sweeper.n_trials=5`; `pruner=asha`, `hydra/sweeper/pruner=asha`.
+    """
+    settings, groups = _settings()
+    words = iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        key = LETTERS.get(option) or option.removeprefix("--").replace("-", "_")
+        is_option = option in LETTERS or (option.startswith("--") and key in settings)
+        if is_option and not equals:
+            equals, value = "=", next(words, "")
+            if not value:
+                _refuse(f"{option}: a value is missing: {option} VALUE, or {key}=VALUE")
+        if word[:2] in LETTERS and word[2:].isdecimal():  # -n5
+            key, equals, value, is_option = LETTERS[word[:2]], "=", word[2:], True
+        first, dot, _ = key.partition(".")
+        if not equals or first not in settings or (option.startswith("-") and not is_option):
+            yield word
+        elif first in groups and not dot and not value.startswith("{") and value != "null":
+            yield f"hydra/sweeper/{key}={value}"
+        else:
+            yield f"hydra.sweeper.{key}={value}"
+
+
+def _settings() -> tuple[set[str], set[str]]:
+    """The names of `hydra.sweeper`'s settings that are no keys of besom's own config; and those of its groups."""
+    from dataclasses import fields
+
+    from besom.config import shipped
+    from hydra_plugins.besom_sweeper.samplers import GROUPS
+    from hydra_plugins.besom_sweeper.sweeper import BesomSweeperConf
+
+    own = {"defaults", "_target_", "_recursive_", "join", *(path.name for path in shipped("conf").iterdir())}
+    return {field.name for field in fields(BesomSweeperConf)} - own, set(GROUPS)
 
 
 def _worker(arguments: list[str]) -> None:

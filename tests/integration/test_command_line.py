@@ -40,6 +40,9 @@ WRONG = {
     "hydra.run.dir=/dev/null/out": ["/dev/null/out", "hydra.run.dir="],
     "sweeps=digts": ["no sweep 'digts'", "did you mean 'digits'"],
     "nonsense": ["nonsense", "key=value"],
+    "optimizer.lr=intervall(0,1)": ["no function 'intervall'", "did you mean 'interval'"],
+    "optimizer.lr=interval(0,1)": ["is a search, and this is one run", "besom sweep"],
+    "objective.metric=val/accuracy": ["objective.metric=val/accuracy is never logged", "did you mean 'val/acc'"],
 }
 
 
@@ -96,6 +99,8 @@ def test_an_unknown_verb_is_refused_with_the_near_one(shell: Shell) -> None:
         (["digits", "optimizer.lr=interval(1,0)"], ["optimizer.lr=interval(1,0)", "low <= high"]),
         (["digits", "optimizer.lr=tag(log,interval(0,1))"], ["optimizer.lr=tag(log,interval(0,1))"]),
         (["digits", "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "at least 1"]),
+        (["digits", "n_trial=5"], ["n_trial: no such key", "did you mean 'n_trials'"]),
+        (["digits", "objective.metric=val/accuracy"], ["val/accuracy is never logged", "did you mean 'val/acc'"]),
         (["digits", "test=true"], ["a sweep never sees the test set"]),
         (["digits", "hydra.sweeper.n_jobs=0"], ["hydra.sweeper.n_jobs=0", "at least 1"]),
         (["digits", "hydra.sweeper.lease=0"], ["hydra.sweeper.lease=0", "above 0 seconds"]),
@@ -119,3 +124,12 @@ def test_a_wrong_sweep_is_refused_before_trial_0(shell: Shell, words: list[str],
     assert done.returncode == 2
     assert_refused(shell, done.stderr, says)
     assert not (shell.folder / "optuna.db").exists()
+
+
+def test_an_app_that_searches_without_a_sweeper_is_told_of_one(shell: Shell) -> None:
+    shell.write(
+        "app.py", "import hydra\n@hydra.main(version_base='1.3', config_path=None)\ndef main(cfg): return 1\nmain()\n"
+    )
+    done = shell.run(sys.executable, "app.py", "-m", "+C=interval(0,1)")
+    assert done.returncode == 2
+    assert_refused(shell, done.stderr, ["+C=interval(0,1)", "add hydra/sweeper=besom"])

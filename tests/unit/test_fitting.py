@@ -243,3 +243,10 @@ def test_what_a_module_of_ones_own_logs_is_found_out_before_a_sweep(app, monkeyp
 
     with pytest.raises(InputError, match=r"objective\.metric=val_los is never logged; did you mean 'val_loss'"):
         fit.prepare(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+
+
+# ── data ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_batch_of_more_than_the_training_data_is_refused(app):
+    assert build_data(load(fitted(app("data.batch_size=1077"))[0])).parts.sizes["train"] == 1077
+    with pytest.raises(InputError, match=r"data\.batch_size=1078 is more than the 1077 pictures to train on"):
+        build_data(load(fitted(app("data.batch_size=1078"))[0]))

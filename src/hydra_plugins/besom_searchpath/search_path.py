@@ -10,8 +10,10 @@ from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig
 
 from besom.config import shipped
+from besom.errors import InputError
 
 GROUP = "sweeps"
 SCHEME = "besom-sweeps"
@@ -48,7 +50,10 @@ class SweepsSource(ConfigSource):
         return self._files.available()
 
     def load_config(self, config_path: str) -> ConfigResult:
-        return self._files.load_config(_inside(config_path))
+        found = self._files.load_config(_inside(config_path))
+        if _in_group(config_path):
+            _refuse_no_sweep(found, Path(self.path) / f"{_inside(config_path).removesuffix('.yaml')}.yaml")
+        return found
 
     def is_group(self, config_path: str) -> bool:
         if config_path in ("", GROUP):
@@ -70,3 +75,14 @@ def _in_group(config_path: str) -> bool:
 
 def _inside(config_path: str) -> str:
     return config_path.removeprefix(GROUP).removeprefix("/")
+
+
+def _refuse_no_sweep(found: ConfigResult, file: Path) -> None:
+    """Raises InputError: as it stands, the file would change nothing."""
+    first = "a sweep's file begins with the line '# @package _global_'"
+    if not isinstance(found.config, DictConfig):
+        raise InputError(f"{file}: this is no mapping of keys to values: {first}, and below it hydra: {{sweeper: ...}}")
+    if not found.config and "defaults" not in found.config and not found.defaults_list:
+        raise InputError(f"{file} is empty: {first}, and says below it what to search, in hydra.sweeper.params")
+    if found.header.get("package") != "_global_":
+        raise InputError(f"{file}: {first}; without it all its keys would be taken for sweeps.{file.stem}'s own")

@@ -1,13 +1,17 @@
 """Hydra sweeper `besom`: `python any_app.py -m hydra/sweeper=besom`. Light: Hydra imports it at every start."""
 
 # no `from __future__ import annotations`: Hydra runs this before it is in sys.modules, where dataclasses would look
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from hydra._internal.core_plugins import basic_sweeper  # not its class, which Hydra would find here once more
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
+from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -102,6 +106,35 @@ def _filled(settings: dict[str, Any], config: DictConfig) -> dict[str, Any]:
         for key in nulls:
             copy.hydra.sweeper[key] = usual._get_node(key)
     return {**settings, **{key: copy.hydra.sweeper[key] for key in nulls}}
+
+
+def _say_who_can() -> None:
+    """Where Hydra's own sweeper is given what only another one can search, it is said which one can.
+
+    Hydra would show a trace that names neither the key nor a way out.
+    """
+    usual = basic_sweeper.BasicSweeper.split_arguments
+
+    def split_arguments(overrides: list[Override], *more: Any) -> Any:
+        try:
+            return usual(overrides, *more)
+        except HydraException as error:
+            line = next((one.input_line for one in overrides if one.is_interval_sweep()), None)
+            if line is None or ("HYDRA_FULL_ERROR" in os.environ and "besom.app" not in sys.modules):
+                raise
+            from besom.secrecy import public_override
+
+            print(
+                f"besom: {public_override(line or '')}: Hydra's own sweeper tries values one by one, and cannot search "
+                f"an interval ({error}); add hydra/sweeper=besom, or list values: choice(0.1, 0.5)",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+
+    setattr(basic_sweeper.BasicSweeper, "split_arguments", staticmethod(split_arguments))  # noqa: B010
+
+
+_say_who_can()
 
 
 class BesomSweeper(Sweeper):

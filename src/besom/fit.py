@@ -98,9 +98,9 @@ def prepare(config: DictConfig) -> tuple[list[str], str]:
     if not isinstance(module, Classifier):
         _prove_metric(settings, module, data)
     if settings.trainer.tune_step is None:
-        return [], ""
+        return [], data.whole.note
     found = _tuned(settings, module, data)
-    return found.numerics.overrides(), found.said
+    return found.numerics.overrides(), "; ".join(filter(None, (data.whole.note, found.said)))
 
 
 def _prove_metric(settings: Settings, module: pl.LightningModule, data: ImageData) -> None:

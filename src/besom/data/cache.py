@@ -24,6 +24,7 @@ from filelock import FileLock
 from besom.data.images import Chunk, Images, Originals
 from besom.data.pages import scattered
 from besom.errors import InputError
+from besom.storable import storable
 
 IMAGES, LABELS, ABOUT, SEEN = "images.u8", "labels.i64", "about.json", "seen.json"
 LAYOUT = 1  # of these files; another one is another set
@@ -73,9 +74,12 @@ def _key(originals: Originals) -> str:
     for path in originals.files():
         try:
             stat = path.stat()
+            about = f"{stat.st_size}\0{stat.st_mtime_ns}"
+        except FileNotFoundError:  # a link to nothing
+            about = ""
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        known.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            raise InputError(f"{storable(str(path))} cannot be read: {error.strerror}") from error
+        known.update(os.fsencode(path) + f"\0{about}\n".encode())
     return known.hexdigest()[:16]
 
 
@@ -100,6 +104,7 @@ def _read(folder: Path) -> Images | None:
         labels=torch.from_file(str(folder / LABELS), shared=False, size=shape[0], dtype=torch.int64),
         classes=about["classes"],
         for_test=about["for_test"],
+        note=str(about.get("note", "")),
     )
     vars(images)["digest"] = about["checksum"][:16]  # known; to work it out takes longer than all the rest
     return images
@@ -147,6 +152,7 @@ def _make(originals: Originals, key: str, folder: Path) -> None:
             "classes": list(classes),
             "shape": written.shape,
             "for_test": written.for_test,
+            "note": originals.note(),
             "checksum": written.checksum,
             "settings": dict(originals.settings),
         }

@@ -28,6 +28,7 @@ class Images:
     labels: Tensor
     classes: Sequence[str]
     for_test: int = 0
+    note: str = ""  # what was found of the originals, and what was left out
 
     def __post_init__(self) -> None:
         """Raises ValueError where the tensors do not fit the promise above."""
@@ -80,3 +81,4 @@ class Originals:
     settings: Mapping[str, Any]
     files: Callable[[], Iterable[Path]]
     decode: Callable[[], tuple[Sequence[str], Iterable[Chunk]]]
+    note: Callable[[], str] = str  # what was found of them, and what was left out

@@ -6,19 +6,19 @@ Name your own by `data.source._target_`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from besom.data.folder import Found, files, formats, picture
 from besom.data.images import Chunk, Originals
-from besom.errors import InputError
+from besom.encoding import say
 
 AT_ONCE = 1 << 24  # bytes of pictures in memory while a set is decoded
 
@@ -38,22 +38,21 @@ def digits() -> Originals:
 
 
 def image_folder(folder: str, size: Sequence[int], channels: int) -> Originals:
-    """A person's own pictures: `folder/CLASS/*.png`, or any format PIL reads, resized to `size` (height, width)."""
+    """A person's own pictures: `folder/CLASS/*.png`, or another format of PIL's, resized to `size` (height, width)."""
     there = Path(folder).absolute()
-    settings = {"folder": str(there), "size": list(size), "channels": channels}
+    settings = {"folder": str(there), "size": list(size), "channels": channels, "formats": sorted(formats())}
     height, width = size
 
+    def look() -> Found:
+        return Found.of(there, f"data.source.folder={folder}")
+
     def decode() -> tuple[Sequence[str], Iterator[Chunk]]:
-        from torchvision.datasets import ImageFolder
+        found = look()
+        say(f"{folder}: {found}", file=sys.stderr, flush=True)
+        read = partial(picture, size=(width, height), channels=channels)
+        return found.classes, _in_chunks(found.samples, read, _at_once(size, channels))
 
-        try:
-            found = ImageFolder(str(there))
-        except FileNotFoundError as error:  # no class, or one without a picture
-            raise InputError(f"data.source.folder={folder}: {error}") from error
-        picture = partial(_picture, size=(width, height), channels=channels)
-        return found.classes, _in_chunks(found.samples, picture, _at_once(size, channels))
-
-    return Originals(there.name, folder, settings, partial(_files, there), decode)
+    return Originals(there.name, folder, settings, partial(files, there), decode, note=lambda: str(look()))
 
 
 def read_pictures(paths: Iterable[str | Path], shape: Sequence[int]) -> Tensor:
@@ -65,7 +64,7 @@ def read_pictures(paths: Iterable[str | Path], shape: Sequence[int]) -> Tensor:
         InputError: one cannot be read.
     """
     channels, height, width = shape
-    return torch.stack([_picture(str(path), size=(width, height), channels=channels) for path in paths])
+    return torch.stack([picture(str(path), size=(width, height), channels=channels) for path in paths])
 
 
 def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) -> Originals:
@@ -82,13 +81,6 @@ def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) ->
     return Originals("fake", "made up", settings, tuple, lambda: ([str(name) for name in range(classes)], chunks()))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """In one order on every machine; hidden ones are nobody's pictures."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-
-
 def _at_once(size: Sequence[int], channels: int) -> int:
     return max(1, AT_ONCE // (size[0] * size[1] * channels))
 
@@ -99,22 +91,3 @@ def _in_chunks(samples: Sequence[tuple[str, int]], decode: partial[Tensor], at_o
         for start in range(0, len(samples), at_once):
             paths, labels = zip(*samples[start : start + at_once], strict=True)
             yield Chunk(torch.stack(list(pool.map(decode, paths))), torch.tensor(labels))
-
-
-def _picture(path: str, *, size: tuple[int, int], channels: int) -> Tensor:
-    """uint8 [C, H, W]; `size`: width, height, as PIL has it.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with Image.open(path) as picture:
-            picture.draft(None, size)  # of a JPEG no more is decoded than is needed
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I"):  # 16 bits, of which PIL would make white
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            resized = upright.convert("RGB" if channels == 3 else "L").resize(size, Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is no picture that can be read ({error}): mend it, or take it away") from error
-    pixels = torch.from_numpy(np.array(resized))
-    return pixels.permute(2, 0, 1) if channels == 3 else pixels.unsqueeze(0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -139,8 +141,9 @@ def test_a_resized_picture_is_the_whole_picture(tmp_path):
     striped.paste(255, (12, 0, 16, 4))  # its last quarter is white
     (tmp_path / "only").mkdir()
     striped.save(tmp_path / "only" / "striped.png")
+    _paint(tmp_path / "other" / "one.png", 4, 4, RED)
 
-    (picture,) = decoded(image_folder(str(tmp_path), size=[2, 4], channels=1)).images
+    picture, _ = decoded(image_folder(str(tmp_path), size=[2, 4], channels=1)).images
 
     assert picture[0, :, 0].max() < 50
     assert picture[0, :, 3].min() > 200
@@ -152,9 +155,10 @@ def test_pictures_of_any_colour_mode_are_read(channels, mode, tmp_path):
     (tmp_path / "only").mkdir()
     suffix = "tiff" if mode == "CMYK" else "png"
     Image.new(mode, (5, 5)).save(tmp_path / "only" / f"picture.{suffix}")
+    _paint(tmp_path / "other" / "one.png", 4, 4, RED)
 
     whole = decoded(image_folder(str(tmp_path), size=[4, 4], channels=channels))
-    assert whole.images.shape == (1, channels, 4, 4)
+    assert whole.images.shape == (2, channels, 4, 4)
 
 
 def test_a_picture_that_is_cut_off_is_named(pictures):
@@ -177,3 +181,76 @@ def test_pictures_of_mixed_channels_become_what_is_asked(pictures):
 
     whole = decoded(image_folder(str(pictures), size=[4, 4], channels=3))
     assert whole.images[3].eq(128).all()
+
+
+FORMATS = ("gif", "jp2", "ico", "tga", "jfif", "jpg", "png", "bmp", "webp", "tiff", "ppm")
+
+
+def test_what_pil_reads_is_used_and_what_is_left_out_is_said(pictures, capsys):
+    for name in FORMATS:
+        _paint(pictures / "hot" / f"more.{name}", 16, 16, RED)
+    (pictures / "hot" / "notes.txt").write_text("")
+    (pictures / "cold" / "film.mp4").write_text("")
+    os.mkfifo(pictures / "cold" / "pipe.png")
+
+    whole = decoded(image_folder(str(pictures), size=[4, 4], channels=3))
+
+    assert len(whole.images) == 3 + len(FORMATS)
+    assert whole.note.startswith(f"{3 + len(FORMATS)} pictures of 2 classes; left out 3 files that PIL does not read: ")
+    for kind in (".txt 1", ".mp4 1", "pipes, devices and sockets 1"):
+        assert kind in whole.note
+    assert whole.note in capsys.readouterr().err
+
+
+def test_one_class_is_refused(tmp_path):
+    _paint(tmp_path / "only" / "one.png", 4, 4, RED)
+
+    with pytest.raises(InputError, match=r"data\.source\.folder=.*: only the class only in it"):
+        decoded(image_folder(str(tmp_path), size=[4, 4], channels=3))
+
+
+@pytest.mark.parametrize("name", ["page.png", "page.jpg"])
+def test_postscript_by_whatever_name_starts_no_program(name, pictures):
+    Image.new("RGB", (5, 5)).save(pictures / "hot" / "page.eps")
+    (pictures / "hot" / "page.eps").rename(pictures / "hot" / name)
+
+    with pytest.raises(InputError, match=rf"{name} is no picture that can be read .*PostScript starts another program"):
+        decoded(image_folder(str(pictures), size=[4, 4], channels=3))
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused_before_it_is_decoded(pictures):
+    Image.new("1", (13300, 13300)).save(pictures / "hot" / "vast.png")
+
+    with pytest.raises(InputError, match=r"vast\.png: 13300 x 13300 pixels would take more than 256 MiB"):
+        decoded(image_folder(str(pictures), size=[4, 4], channels=3))
+
+
+def test_a_text_that_unpacks_to_too_much_is_a_message(pictures):
+    chunk = b"zTXt" + b"bomb\0\0" + zlib.compress(b"0" * (1 << 26))
+    packed = (len(chunk) - 4).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
+    whole = (pictures / "hot" / "fire.png").read_bytes()
+    (pictures / "hot" / "fire.png").write_bytes(whole[:33] + packed + whole[33:])  # behind its header
+
+    with pytest.raises(InputError, match=r"fire\.png is no picture that can be read"):
+        decoded(image_folder(str(pictures), size=[4, 4], channels=3))
+
+
+def test_names_that_are_no_utf_8_are_read(pictures, capsys):
+    odd = os.fsdecode(os.fsencode(pictures / "hot") + b"/caf\xe9.png")
+    _paint(pictures / "hot" / "more.png", 4, 4, RED)
+    (pictures / "hot" / "more.png").rename(odd)
+    (pictures / "cold").rename(os.fsdecode(os.fsencode(pictures) + b"/caf\xe9"))
+
+    whole = decoded(image_folder(str(pictures), size=[4, 4], channels=3))
+
+    assert len(whole.images) == 4
+    assert whole.classes[0] == "caf\\udce9"
+    Path(odd).write_bytes(b"")
+    with pytest.raises(InputError, match=r"caf.*udce9\.png is no picture"):
+        decoded(image_folder(str(pictures), size=[4, 4], channels=3))
+
+
+def test_a_folder_that_leads_back_to_itself_ends(pictures):
+    (pictures / "hot" / "again").symlink_to(pictures / "hot")
+
+    assert len(decoded(image_folder(str(pictures), size=[4, 4], channels=3)).images) == 3

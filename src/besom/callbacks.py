@@ -17,8 +17,10 @@ class Begin(Callback):
 
     def __init__(self, begin: Callable[[], None]) -> None:
         self._begin = begin
+        self.has_begun = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.has_begun = True
         if trainer.is_global_zero:
             self._begin()
 
@@ -43,6 +45,11 @@ class Objective(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._by_epoch = state_dict["by_epoch"]
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raises ValueError: a checkpoint of later epochs has not their values."""
+        if trainer.current_epoch > 1 and not self._by_epoch:
+            raise ValueError(f"it has not the values of its {trainer.current_epoch} epochs")
+
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._objective.metric.startswith("val"):
             self._latest(trainer)
@@ -64,6 +71,9 @@ class Objective(Callback):
             return max(self._by_epoch)
         best = max if self._objective.mode == "max" else min
         return best(self._by_epoch, key=self._by_epoch.__getitem__)
+
+    def has_value(self) -> bool:
+        return bool(self._by_epoch)
 
     def value(self) -> float:
         return self._by_epoch[self.epoch()]

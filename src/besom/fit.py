@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 import pytorch_lightning as pl
@@ -29,9 +30,13 @@ from besom.hydra_versions import expect_any_target
 from besom.model import Classifier
 from besom.numerics import Numerics, Tuned, tuned
 from besom.settings import Settings
+from besom.storable import on_one_line
 from besom.tracking.log import RunLog
 from besom.tracking.logger import RunLogger
 from besom.trial import in_sweep
+
+# of a checkpoint from which training goes on as if it had never stopped
+PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +52,21 @@ def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]
 
     """
     _quiet()
+    earlier = _earlier_attempt(folder)
+    try:
+        return _fit(settings, log, folder, begin, earlier)
+    except _UnusableCheckpoint as unusable:  # it is overwritten when the first epoch has ended
+        print(f"besom: {unusable}; this attempt starts afresh", flush=True)
+        log.tags({"besom.checkpoint": f"{unusable}; started afresh"})
+        return _fit(settings, log, folder, begin, None)
+
+
+class _UnusableCheckpoint(Exception):  # noqa: N818 - what it is
+    """Nothing can be gone on with from an earlier attempt's; the settings themselves may be as good as ever."""
+
+
+def _fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None], earlier: Path | None) -> float:
+    """Raises _UnusableCheckpoint: training could not begin from the `earlier` attempt's."""
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     if settings.trainer.num_threads:
         torch.set_num_threads(settings.trainer.num_threads)
@@ -62,10 +82,20 @@ def fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None]
         save_last=True,
         enable_version_counter=False,
     )
-    callbacks = [Begin(begin), objective, checkpoint, *_early_stopping(settings)]
+    beginning = Begin(begin)
+    callbacks = [objective, beginning, checkpoint, *_early_stopping(settings)]
     trainer = build_trainer(settings, numerics, RunLogger(log), callbacks, folder)
     _write_down(trainer, data, module, log)
-    _run(trainer, lambda: trainer.fit(module, datamodule=data, ckpt_path=_earlier_attempt(folder)))
+    if earlier and trainer.world_size > 1:  # each process finds the same, before the first of them meet
+        _check_checkpoint(earlier, module)
+    try:
+        _run(trainer, lambda: trainer.fit(module, datamodule=data, ckpt_path=earlier))
+    except Exception as error:  # whatever Lightning, torch and pickle make of it
+        if earlier is None or beginning.has_begun or trainer.world_size > 1:
+            raise
+        raise _UnusableCheckpoint(_unusable(earlier, error)) from error
+    if earlier and not objective.has_value():
+        raise _UnusableCheckpoint(f"{earlier} says that training is done, and not with what value")
     value, said = objective.value(), str(objective)  # a test takes the best epoch's state back, the objective's too
     if settings.test:
         _run(trainer, lambda: trainer.test(module, datamodule=data, ckpt_path="best", verbose=False))
@@ -81,6 +111,39 @@ def _earlier_attempt(folder: Path) -> Path | None:
     """A retried trial runs in the folder of its first attempt, and goes on from the last whole checkpoint there."""
     last = folder / "checkpoints" / "last.ckpt"
     return last if in_sweep() and is_zipfile(last) else None  # one that was being written has no end yet
+
+
+class _Checkpoints(AsyncCheckpointIO):
+    """Training goes on while one is written. One that is read must be whole: Lightning goes on without some of it."""
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Raises TypeError, ValueError: something lacks."""
+        return _whole(super().load_checkpoint(*args, **kwargs))
+
+
+def _whole(content: Any) -> dict[str, Any]:
+    """Raises TypeError, ValueError: something of a checkpoint lacks."""
+    if not isinstance(content, dict):
+        raise TypeError(f"it is a {type(content).__name__}, and no checkpoint")
+    if missing := [key for key in PARTS if key not in content]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    return content
+
+
+def _check_checkpoint(path: Path, module: pl.LightningModule) -> None:
+    """Raises _UnusableCheckpoint: it has not the weights of this module."""
+    try:
+        weights = _whole(torch.load(path, map_location="cpu", weights_only=False))["state_dict"]
+        there = {name: weight.shape for name, weight in weights.items()}
+        here = {name: weight.shape for name, weight in module.state_dict().items()}
+    except Exception as error:  # whatever torch and pickle make of it
+        raise _UnusableCheckpoint(_unusable(path, error)) from error
+    if there != here and module.strict_loading:
+        raise _UnusableCheckpoint(f"{path} cannot be gone on with: it has the weights of another network")
+
+
+def _unusable(path: Path, error: Exception) -> str:
+    return f"{path} cannot be gone on with: {on_one_line(f'{type(error).__name__}: {error}', 200)}"
 
 
 def prepare(config: DictConfig) -> tuple[list[str], str]:
@@ -173,7 +236,7 @@ def build_trainer(
         accumulate_grad_batches=options.accumulate_grad_batches,
         logger=logger,
         callbacks=callbacks,
-        plugins=[AsyncCheckpointIO()],  # training goes on while a checkpoint is written
+        plugins=[_Checkpoints()],
         default_root_dir=folder,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,

@@ -24,9 +24,17 @@ from besom.errors import INTERRUPTED, BesomError, InputError
 from besom.fitting import fit_to_targets, fitted, refuse_unlogged
 from besom.hydra_versions import expect_any_target
 from besom.kept import keep, take_over
+from besom.private import refuse_foreign_links
 from besom.settings import Objective, Settings, known
 from besom.tracking.store import check_uri
 from besom.trial import in_sweep
+
+
+def _refuse_links(config: DictConfig) -> None:
+    try:
+        refuse_foreign_links(Path(str(config.hydra.run.dir)))
+    except BesomError as error:
+        refuse(error)
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
@@ -70,6 +78,7 @@ class Check(Callback):
             not in_sweep()
         ):  # a DDP trial's other processes come here too: checked before trial 0; MLflow may be away now
             settings = self._check_or_refuse(config, is_whole=True)
+            _refuse_links(config)
             _say_of_the_mode(settings)
             self._hydras_folder = take_over(config)
 

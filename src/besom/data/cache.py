@@ -24,6 +24,7 @@ from filelock import FileLock
 from besom.data.images import Chunk, Images, Originals
 from besom.data.pages import scattered
 from besom.errors import InputError
+from besom.private import is_own_folder
 from besom.storable import storable
 
 IMAGES, LABELS, ABOUT, SEEN = "images.u8", "labels.i64", "about.json", "seen.json"
@@ -63,7 +64,7 @@ def cache_folder() -> Path:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError:
             continue
-        if os.access(folder, os.W_OK):
+        if os.access(folder, os.W_OK) and (folder != spare or is_own_folder(folder)):
             return folder
     raise InputError(f"decoded pictures cannot be kept in {named or own}: set BESOM_CACHE to a folder to write to")
 

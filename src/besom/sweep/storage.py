@@ -35,6 +35,7 @@ from besom import sqlite_errors
 from besom.disk import full_disk
 from besom.errors import BesomError, InputError, RunError
 from besom.locks import sqlite_file, sqlite_lock
+from besom.private import make_private
 from besom.secrecy import masked, reveal
 
 PATIENCE_S = 300.0  # a server that is away for longer is given up
@@ -576,6 +577,7 @@ class _Stranger(Exception):  # noqa: N818 - who is met
 
 
 def _open_file(url: str) -> FileStorage:
+    make_private(url)
     engine = create_engine(url, **FILE_ENGINE)
 
     def is_whole() -> bool:

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 
 from besom.encoding import make_output_readable, say
 from besom.errors import InputError, RunError
+from besom.private import refuse_foreign_links
 from besom.secrecy import public_override
 from besom.storable import on_one_line
 from besom.sweep.attrs import (
@@ -350,6 +351,7 @@ def _end_or_kill(launched: Future[None], look: _Look) -> None:
 
 def _folder(config: DictConfig) -> Path:
     folder = Path(str(config.hydra.sweep.dir)).absolute()
+    refuse_foreign_links(folder)
     try:
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from besom import sqlite_errors
 from besom.environment import set_for_besom
 from besom.errors import InputError
 from besom.locks import sqlite_file, sqlite_lock
+from besom.private import make_private
 from besom.secrecy import masked, reveal
 from besom.storable import storable, storable_all
 
@@ -104,6 +105,7 @@ class Store:
         uri = reveal(self.uri)
         check_uri(uri)
         try:
+            make_private(self.uri)
             with sqlite_lock(self.uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
                 client = _mlflow_client(uri)
                 if self.is_server:
@@ -123,6 +125,17 @@ class Store:
             raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
         path = sqlite_file(self.uri)
         return cast("MlflowClient", _Plain(client, self.uri, path)) if path else client
+
+    def _keep_artifacts_private(self, experiment: str) -> None:
+        """Those that MLflow keeps in files, by its own default in `mlruns`: before the first one is written."""
+        if sqlite_file(self.uri) is None:
+            return
+        place = urlsplit(self.client.get_experiment(experiment).artifact_location)
+        root = Path(place.path).parent
+        if place.scheme in ("", "file") and root.name == "mlruns":
+            with suppress(OSError):
+                root.mkdir(exist_ok=True, mode=0o700)
+                root.chmod(0o700)
 
     def was_deleted(self, run_id: str) -> bool:
         """Whether the run is in MLflow's bin; one that MLflow does not know is not."""
@@ -194,10 +207,13 @@ class Store:
                     )
                 return str(found.experiment_id)
             try:
-                return str(self.client.create_experiment(self.experiment, tags=EXPERIMENT_TAGS))
+                made = str(self.client.create_experiment(self.experiment, tags=EXPERIMENT_TAGS))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
+            else:
+                self._keep_artifacts_private(made)
+                return made
         raise AssertionError("an experiment that exists was not found")
 
 

@@ -29,10 +29,11 @@ from besom.settings import Settings, Target
 from besom.settings import known as _known
 
 
-def build_data(settings: Settings) -> ImageData:
+def build_data(settings: Settings, *, verify: bool = False) -> ImageData:
+    """`verify`: decoded pictures are read through, to find what was damaged since."""
     data = settings.data
     found = _build(data.source, "data.source")
-    images = decoded(found) if isinstance(found, Originals) else found
+    images = decoded(found, verify=verify) if isinstance(found, Originals) else found
     if not isinstance(images, Images):
         raise InputError(
             f"data.source._target_={data.source.target} returned {type(images).__name__}: "

@@ -70,7 +70,7 @@ def _fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     if settings.trainer.num_threads:
         torch.set_num_threads(settings.trainer.num_threads)
-    data = build_data(settings)
+    data = build_data(settings, verify=not in_sweep())  # of a sweep it was done before the first trial
     module = build_module(settings, data)
     numerics = _settle(settings, module, data, log)
     objective = Objective(settings.objective)
@@ -156,7 +156,7 @@ def prepare(config: DictConfig) -> tuple[list[str], str]:
     if settings.trainer.num_threads:
         torch.set_num_threads(settings.trainer.num_threads)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
-    data = build_data(settings)
+    data = build_data(settings, verify=True)
     module = build_module(settings, data)
     if not isinstance(module, Classifier):
         _prove_metric(settings, module, data)
@@ -194,7 +194,7 @@ def _prove_metric(settings: Settings, module: pl.LightningModule, data: ImageDat
 
 def fingerprint(config: DictConfig) -> dict[str, str]:
     """The data that a trial would see, by their digest. Raises InputError: they cannot be read."""
-    whole = build_data(load(fit_to_targets(config, HydraConfig.get())[0])).whole
+    whole = build_data(load(fit_to_targets(config, HydraConfig.get())[0]), verify=True).whole
     return {"data": f"{whole.name}, {len(whole.labels)} pictures, digest {whole.digest}"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -92,6 +93,26 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+def unnoticed(change: Callable[[Path], object], name: str) -> Callable[[Path], object]:
+    """As a bad disk does it: its size, its time and its inode stay as they were."""
+
+    def damage(folder: Path) -> None:
+        stat = (folder / name).stat()
+        change(folder / name)
+        os.utime(folder / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    return damage
+
+
+def other_about(**changes: object) -> Callable[[Path], object]:
+    def damage(folder: Path) -> None:
+        path = folder / "about.json"
+        about = {**json.loads(path.read_text()), **changes}
+        path.write_text(json.dumps({key: value for key, value in about.items() if value is not None}))
+
+    return damage
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "a pixel": lambda folder: flip_a_byte(folder / "images.u8"),
     "a label": lambda folder: flip_a_byte(folder / "labels.i64"),
@@ -100,17 +121,57 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no labels": lambda folder: (folder / "labels.i64").unlink(),
     "half of what it is": lambda folder: os.truncate(folder / "about.json", 20),
     "nothing of what it is": lambda folder: (folder / "about.json").unlink(),
+    "a pixel, unnoticed": unnoticed(flip_a_byte, "images.u8"),
+    "a label, unnoticed": unnoticed(flip_a_byte, "labels.i64"),
+    "a byte of what it is": unnoticed(flip_a_byte, "about.json"),
+    "a list": lambda folder: (folder / "about.json").write_text("[]"),
+    "a number": lambda folder: (folder / "about.json").write_text("42"),
+    "no UTF-8": lambda folder: (folder / "about.json").write_bytes(b"\xff\0"),
+    "no shape": other_about(shape=None),
+    "no checksum": other_about(checksum=None),
+    "a negative shape": other_about(shape=[-6, -3, 2, 2]),
+    "a huge shape": other_about(shape=[10**9, 3, 2, 2]),
+    "a shape of words": other_about(shape=["6", 3, 2, 2]),
+    "a smaller shape": other_about(shape=[5, 3, 2, 2]),
+    "other classes": other_about(classes=["on"]),
+    "classes that are none": other_about(classes=7),
+    "more of a test set than there is": other_about(for_test=100),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_what_was_damaged_is_made_again(cache: Path, damage: str):
+def test_what_was_damaged_is_made_again_with_a_word(cache: Path, damage: str, caplog: pytest.LogCaptureFixture):
     decoded(Counted().originals)
-    DAMAGE[damage](the_folder(cache))
+    folder = the_folder(cache)
+    DAMAGE[damage](folder)
     again = Counted()
     assert_whole(decoded(again.originals))
     assert again.times == 1
+    assert caplog.text.count(f"{folder} is damaged") == 1
     assert_whole(decoded(Counted().originals))
+
+
+def test_a_large_set_is_read_through_once_where_that_is_asked_for(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("besom.data.cache.SMALL", 0)
+    monkeypatch.setattr("besom.data.cache.PAGE", 7)
+    decoded(Counted().originals)
+    DAMAGE["a pixel, unnoticed"](the_folder(cache))
+    trial = Counted()
+    decoded(trial.originals)
+    assert trial.times == 0
+    begin = Counted()
+    assert_whole(decoded(begin.originals, verify=True))
+    assert begin.times == 1
+
+
+def test_a_disk_that_keeps_nothing_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("besom.data.cache._read_pages", _fail)
+    with pytest.raises(InputError, match="are damaged already: check that disk, or set BESOM_CACHE"):
+        decoded(Counted().originals)
+
+
+def _fail(*_: object) -> None:
+    raise ValueError("other bytes")
 
 
 @pytest.mark.parametrize("name", ["images.u8", "seen.json"])

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from besom.encoding import say
 from besom.errors import InputError
-from besom.sweep.attrs import EXPERIMENT, FORKED, LEASE_S, N_TRIALS, PARENT_RUN, TRACKING
+from besom.sweep.attrs import EXPERIMENT, FOLDER, FORKED, LEASE_S, N_TRIALS, PARENT_RUN, TRACKING
 from besom.sweep.catalogue import studies
 from besom.sweep.findings import listed
 from besom.sweep.lease import Lease, Watch, held_by
@@ -29,6 +29,7 @@ from besom.sweep.queue import Queue
 from besom.sweep.record import Fault, faults
 from besom.sweep.storage import refuse_damaged
 from besom.sweep.study import LOOK_S, SWEPT, Study
+from besom.sweep.study_folder import store_beside
 from besom.tracking import Store
 from besom.tracking.log import Skipped, line_numbers, read
 from besom.tracking.recorder import Status
@@ -92,7 +93,7 @@ def _findings(study: Study, tracking_uri: str | None, notes: list[str]) -> Itera
     yield from _of_the_study(study)
     yield from _processes(study)
     yield from _folders(study, notes)
-    uri = tracking_uri or study.recall(TRACKING)
+    uri = tracking_uri or store_beside(study.recall(TRACKING), study.url)
     if not uri:
         return
     store = Store(uri, study.recall(EXPERIMENT) or "")
@@ -117,6 +118,8 @@ def _folders(study: Study, notes: list[str]) -> Iterator[Fault]:
     if (why := study.foreign_folder()) is not None:
         yield Fault(why)
         return
+    if str(study.folder) != (recorded := study.recall(FOLDER)):
+        notes.append(f"its folder lies in {study.folder} now, as its storage has moved; it was {recorded}")
     missing: dict[str, list[int]] = defaultdict(list)
     for trial in study.trials():
         log = study.folder / str(trial.number) / "run.jsonl"
@@ -132,7 +135,7 @@ def _folders(study: Study, notes: list[str]) -> Iterator[Fault]:
     for host, numbers in missing.items():
         some = f"trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         if host in ("", socket.gethostname()):
-            yield Fault(f"{some}: nothing in {study.folder}: no log and no output")
+            yield Fault(f"{some}: {study.gone_folder() or f'nothing in {study.folder}: no log and no output'}")
         else:
             notes.append(f"{some}: nothing in {study.folder}, and so not compared; ran on {host}")
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 from optuna.trial import TrialState
 
+from besom.encoding import say
 from besom.secrecy import masked
 from besom.storable import storable
 from besom.sweep import report
@@ -85,7 +86,7 @@ class Page:
             known_by = {"besom.study": self._study.name, "besom.folder": str(self._study.folder)}
             more = {**tags(), **known_by, "mlflow.source.name": self._study.recall(PROGRAM) or ""}
             # an earlier try may have made it, and not heard so
-            run = self._ask(lambda: self._store.find(known_by) or self._new_run(more))
+            run = self._ask(lambda: self._store.find(known_by) or self._first_run(more))
             space = yaml.safe_dump({"fixed": self._study.recall(FIXED), "space": self._study.space()})
             self._ask(lambda: self._store.client.log_text(run, space, "space.yaml"))
             self._ask(lambda: self._store.client.log_param(run, "n_trials", self._study.recall(N_TRIALS)))
@@ -98,6 +99,20 @@ class Page:
         """A run that is gone from MLflow."""
         self._run = None
         self._study.remember(PARENT_RUN, None)
+
+    def _first_run(self, tags: dict[str, str]) -> str:
+        """Of a study that MLflow may know from another storage, by its name: that is said, once."""
+        name = self._study.name
+        if other := self._store.last({"besom.study": name}):
+            began = datetime.fromtimestamp(other.info.start_time / 1000).astimezone()
+            where = other.data.tags.get("besom.folder", "another folder")
+            say(
+                f"study {name}: MLflow has a study of that name already, begun {began:%Y-%m-%d %H:%M} in {where}. "
+                f"It is not in {masked(self._study.url)}: this one is new, numbered from 0, with a run of its own. "
+                "If the other one's storage was deleted or moved, put it back or name it, hydra.sweeper.storage=...; "
+                "or give this one another name, hydra.sweeper.study_name=..."
+            )
+        return self._new_run(tags)
 
     def _new_run(self, tags: dict[str, str]) -> str:
         """Begun with the first trial, where MLflow was away then."""
@@ -146,6 +161,8 @@ class Page:
         self._ask(lambda: self._store.client.set_terminated(run, status, end_time=last_ms))
 
     def _take_up(self) -> None:
+        if strays := self._ask(self._store.strays):
+            say(strays)
         if self._run is None:
             self.begin()
             return

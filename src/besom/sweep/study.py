@@ -15,6 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.encoding import say
 from besom.errors import InputError
 from besom.secrecy import masked, without_password
 from besom.sweep.attrs import (
@@ -34,7 +35,7 @@ from besom.sweep.attrs import (
 from besom.sweep.lease import Lease, Watch
 from besom.sweep.objective import Direction, Objective
 from besom.sweep.storage import BesomStorage, all_or_nothing, alone, in_turn, open_storage, refuse_damaged
-from besom.sweep.study_folder import claim, foreign, keep_claim, new_id
+from besom.sweep.study_folder import claim, foreign, is_own, keep_claim, lies_in, new_id
 from besom.sweep.version import Version
 
 SWEPT = "BESOM_STUDY"  # in the environment of all processes of a sweep: the study's identity
@@ -130,6 +131,7 @@ class Study:
         self.name = name
         self._rdb = storage or open_storage(url, wait=wait)
         self._version = Version(url)
+        self._places: dict[Path, Path] = {}  # where a folder was when it was written down, and is now
         self.reconnect()
 
     def reconnect(self) -> None:
@@ -179,6 +181,7 @@ class Study:
                 study.set_user_attr(FINGERPRINT, shared.settings)
             elif study.user_attrs.get(FINGERPRINT) is None:
                 study.set_user_attr(FINGERPRINT, shared.settings)
+            _take_over(study, folder)
         return cls(url, name)
 
     def compare(
@@ -192,8 +195,23 @@ class Study:
         return _compared(self._study, self.url, objectives, space, shared, accept=accept)
 
     def keep_folder(self) -> None:
-        """Raises InputError: another study has its folder."""
+        """Say where it has moved to, if it has. Raises InputError: another study has it."""
+        recorded = Path(self.recall(FOLDER))
+        if self.folder != recorded:
+            say(f"study {self.name}: its folder lies in {self.folder} now, as its storage has moved; it was {recorded}")
+            self.remember(FOLDER, str(self.folder))
+        elif not recorded.exists() and self.counts().finished:
+            say(f"study {self.name}: {self.gone_folder()}; without that, the next trials go there")
         keep_claim(self.folder, self.recall(ID), self.name, self.url)
+
+    def gone_folder(self) -> str | None:
+        """What is to be said where its folder is not there."""
+        if self.folder.exists():
+            return None
+        return (
+            f"its folder {self.folder} is not there: if it was moved, tell a sweep where it lies now, "
+            "hydra.sweep.dir=FOLDER, or put it beside its storage as it was"
+        )
 
     def foreign_folder(self) -> str | None:
         """What is to be said where another study has its folder."""
@@ -210,7 +228,10 @@ class Study:
     @property
     def folder(self) -> Path:
         """Where the study's trials have their folders, in every session."""
-        return Path(self.recall(FOLDER))
+        recorded = Path(self.recall(FOLDER))
+        if recorded not in self._places:
+            self._places[recorded] = lies_in(recorded, self.recall(ID), self.url)
+        return self._places[recorded]
 
     @property
     def identity(self) -> str:
@@ -442,6 +463,13 @@ def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
 
 def listed(lines: Sequence[str]) -> str:
     return "\n".join(f"  {line}" for line in lines)
+
+
+def _take_over(study: optuna.Study, folder: Path) -> None:
+    """A folder that is the study's own, in the place of one that is gone: its user says where it was moved to."""
+    recorded, identity = Path(study.user_attrs[FOLDER]), study.user_attrs.get(ID)
+    if folder != recorded and not recorded.exists() and identity and is_own(folder, identity):
+        study.set_user_attr(FOLDER, str(folder))
 
 
 def _note_changes(study: optuna.Study, lines: Sequence[str]) -> None:

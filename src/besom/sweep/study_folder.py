@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from besom.encoding import say
 from besom.errors import InputError
+from besom.locks import sqlite_file
 from besom.secrecy import masked
 
 MARKER = "study.json"  # in the study's folder: the identity of the study, its name and its storage
@@ -65,6 +66,35 @@ def keep_claim(folder: Path, study_id: str, name: str, storage: str) -> None:
         f"{foreign(folder, study_id, name)}: put the study's own folder back, or choose another "
         "hydra.sweeper.study_name"
     )
+
+
+def lies_in(recorded: Path, study_id: str | None, storage: str) -> Path:
+    """Where the folder is now: if the database was moved or copied, the study's folder may have come along with it.
+
+    It is found by the end of its path, below the database's folder, and proven by what lies in it.
+    """
+    database = sqlite_file(storage)
+    if database is None or study_id is None or database.parent in recorded.parents:
+        return recorded
+    for start in range(1, len(recorded.parts)):
+        place = database.parent.joinpath(*recorded.parts[start:])
+        if is_own(place, study_id):
+            return place
+    return recorded
+
+
+def store_beside(recorded: str | None, storage: str) -> str | None:
+    """The URL of a store: of a file that is gone the one of that name beside the database, with which it was moved."""
+    file, database = sqlite_file(recorded) if recorded else None, sqlite_file(storage)
+    if file is None or database is None or file.exists() or not (moved := database.parent / file.name).is_file():
+        return recorded
+    return f"sqlite:///{moved}"
+
+
+def is_own(folder: Path, study_id: str) -> bool:
+    """Whether it says that it is that study's."""
+    owner = _owner(folder)
+    return owner is not None and owner.get("id") == study_id
 
 
 def foreign(folder: Path, study_id: str, name: str) -> str | None:

@@ -185,6 +185,28 @@ class Store:
         found = self.client.search_runs([experiment], asked, order_by=["attributes.start_time"], max_results=1)
         return str(found[0].info.run_id) if found else None
 
+    def strays(self) -> str | None:
+        """What is to be said where MLflow would write an experiment's files to where its moved database was made."""
+        file = sqlite_file(self.uri)
+        experiment = self.client.get_experiment_by_name(self.experiment) if file else None
+        if file is None or experiment is None or "://" in experiment.artifact_location.removeprefix("file://"):
+            return None
+        place = Path(experiment.artifact_location.removeprefix("file://"))
+        moved = file.parent / place.parent.name / place.name
+        if not place.is_absolute() or place.exists() or place == moved or not moved.is_dir():
+            return None
+        return (
+            f"MLflow keeps the files of experiment {self.experiment!r} in {place}, where its database was made, and not "
+            f"in {moved}, where they were moved to: link them, mkdir -p {place.parent.parent} && ln -s {moved.parent} "
+            f"{place.parent}, or record in another experiment"
+        )
+
+    def last(self, tags: Mapping[str, str]) -> Run | None:
+        """The newest run of the experiment that carries these tags and lies under no other."""
+        asked = " and ".join(f"tags.`{key}` = '{value}'" for key, value in storable_all(tags).items())
+        runs = self.search(asked, [self.experiment_id()], newest_first=True)
+        return next((run for run in runs if "mlflow.parentRunId" not in run.data.tags), None)
+
     def search(self, asked: str, experiments: Sequence[str], *, newest_first: bool = False) -> Iterator[Run]:
         """All runs that are asked for, in MLflow's own words, however many."""
         order, token = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"], None

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from besom.errors import InputError
-from besom.sweep.study_folder import MARKER, claim, foreign, keep_claim, set_aside
+from besom.sweep.objective import objectives
+from besom.sweep.study import Study
+from besom.sweep.study_folder import MARKER, claim, foreign, keep_claim, lies_in, set_aside, store_beside
 
 URL = "postgresql://me:secret@host/optuna"
 
@@ -88,3 +91,72 @@ def test_nothing_is_set_aside_where_nothing_lies(tmp_path):
     assert set_aside(tmp_path / "7") is None
     assert set_aside(Path(tmp_path / "8")) is None
     assert [entry.name for entry in tmp_path.iterdir()] == ["7"]
+
+
+# ── moved ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def moved(tmp_path):
+    """A study in a folder that was then moved, with its storage: where it was, and where it is."""
+    (tmp_path / "old").mkdir()
+    recorded = claim(tmp_path / "old" / "multirun" / "day" / "time", "id-1", "a", f"sqlite:///{tmp_path}/old/optuna.db")
+    (tmp_path / "old").rename(tmp_path / "new")
+    return recorded, tmp_path / "new" / "multirun" / "day" / "time"
+
+
+def test_a_folder_that_moved_with_its_storage_is_found(moved, tmp_path):
+    recorded, now = moved
+    assert lies_in(recorded, "id-1", f"sqlite:///{tmp_path}/new/optuna.db") == now
+
+
+def test_of_a_copy_of_both_the_copys_own_folder_is_taken(moved, tmp_path):
+    recorded, now = moved
+    shutil.copytree(tmp_path / "new", tmp_path / "old")
+    assert lies_in(recorded, "id-1", f"sqlite:///{tmp_path}/new/optuna.db") == now
+    assert lies_in(recorded, "id-1", f"sqlite:///{tmp_path}/old/optuna.db") == recorded
+
+
+def test_another_studys_folder_at_that_place_is_not_taken_for_it(moved, tmp_path):
+    recorded, _ = moved
+    assert lies_in(recorded, "id-2", f"sqlite:///{tmp_path}/new/optuna.db") == recorded
+    assert lies_in(recorded, "id-1", URL) == recorded
+
+
+def test_a_store_that_moved_with_the_storage_is_found(tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    assert store_beside("sqlite:////no/such/mlflow.db", storage) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store_beside("sqlite:////no/such/other.db", storage) == "sqlite:////no/such/other.db"
+    assert store_beside("http://host:5000", storage) == "http://host:5000"
+    assert store_beside(None, storage) is None
+
+
+def test_a_study_whose_folder_moved_says_so_once_and_goes_on_there(tmp_path, capsys):
+    def study(home, folder):
+        url = f"sqlite:///{home}/optuna.db"
+        return Study.create(url, "a", objectives("minimize", "y"), folder, {"x": "interval(0,1)"})
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    study(old, old / "multirun" / "1").keep_folder()
+    old.rename(new)
+
+    found = study(new, new / "multirun" / "2")
+    assert found.folder == new / "multirun" / "1"
+    found.keep_folder()
+    assert "its folder lies in" in capsys.readouterr().out
+    found.keep_folder()
+    assert capsys.readouterr().out == ""
+    assert not old.exists()
+
+
+def test_a_folder_that_was_moved_by_itself_is_told_by_the_sweeps_own(tmp_path):
+    url = f"sqlite:///{tmp_path}/optuna.db"
+
+    def study(folder):
+        return Study.create(url, "a", objectives("minimize", "y"), folder, {"x": "interval(0,1)"})
+
+    study(tmp_path / "1")
+    (tmp_path / "1").rename(tmp_path / "away")
+    assert "hydra.sweep.dir=FOLDER" in str(Study(url, "a").gone_folder())
+    assert study(tmp_path / "other").folder == tmp_path / "1"
+    assert study(tmp_path / "away").folder == tmp_path / "away"

@@ -264,3 +264,32 @@ def test_two_processes_that_meet_a_fresh_store_both_record(tmp_path, monkeypatch
     store = Store(uri, "besom")
     assert [opener.exitcode for opener in openers] == [0, 0]
     assert len(store.client.search_runs([store.experiment_id()])) == 2
+
+
+# ── moved, deleted ────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_files_that_mlflow_would_write_to_where_its_database_was_made_are_told_of(migrated, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "mlruns" / "1").mkdir(parents=True)
+    shutil.copy(migrated, old / "mlflow.db")
+    store = Store(f"sqlite:///{old}/mlflow.db", "moved")
+    store.client.create_experiment("moved", artifact_location=str(old / "mlruns" / "1"))
+    assert store.strays() is None
+    old.rename(new)
+
+    said = Store(f"sqlite:///{new}/mlflow.db", "moved").strays()
+
+    assert f"in {old}/mlruns/1, where its database was made" in str(said)
+    assert f"ln -s {new}/mlruns {old}/mlruns" in str(said)
+
+
+def test_the_newest_run_of_a_name_is_found_and_none_under_another(migrated, tmp_path):
+    shutil.copy(migrated, tmp_path / "mlflow.db")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", "besom")
+    assert store.last({"besom.study": "digits"}) is None
+    parent = store.create_run("digits", {"besom.study": "digits"})
+    store.create_run("0", {"besom.study": "digits", "mlflow.parentRunId": parent})
+
+    found = store.last({"besom.study": "digits"})
+
+    assert found is not None
+    assert found.info.run_id == parent

@@ -196,7 +196,7 @@ class Store:
         if not place.is_absolute() or place.exists() or place == moved or not moved.is_dir():
             return None
         return (
-            f"MLflow keeps the files of experiment {self.experiment!r} in {place}, where its database was made, and not "
+            f"MLflow keeps the files of experiment {self.experiment!r} in {place}, where its database was made, not "
             f"in {moved}, where they were moved to: link them, mkdir -p {place.parent.parent} && ln -s {moved.parent} "
             f"{place.parent}, or record in another experiment"
         )

@@ -79,6 +79,7 @@ def _glances(storage: BesomStorage) -> Iterator[Glance]:
         supervisor = Lease.from_attr(study.user_attrs.get(SUPERVISOR))
         is_swept = supervisor is not None and supervisor.seems_alive()
         asked = study.user_attrs.get(N_TRIALS) or 0
+        asked = asked if isinstance(asked, int) else 0
         yield Glance(study.study_name, finished.get(study._study_id, 0), asked, is_swept)
 
 

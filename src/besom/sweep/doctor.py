@@ -27,6 +27,7 @@ from besom.sweep.lease import Lease, Watch, held_by
 from besom.sweep.page import Page
 from besom.sweep.queue import Queue
 from besom.sweep.record import Fault, faults
+from besom.sweep.shapes import odd_attributes
 from besom.sweep.storage import refuse_damaged
 from besom.sweep.study import LOOK_S, SWEPT, Study
 from besom.sweep.study_folder import store_beside
@@ -121,6 +122,11 @@ def _folders(study: Study, notes: list[str]) -> Iterator[Fault]:
     if str(study.folder) != (recorded := study.recall(FOLDER)):
         notes.append(f"its folder lies in {study.folder} now, as its storage has moved; it was {recorded}")
     missing: dict[str, list[int]] = defaultdict(list)
+    notes += [
+        f"trial {trial.number}: {', '.join(odd)} of another shape than besom writes, and ignored"
+        for trial in study.as_optuna().get_trials(deepcopy=False)
+        if (odd := odd_attributes(trial))
+    ]
     for trial in study.trials():
         log = study.folder / str(trial.number) / "run.jsonl"
         if trial.state == TrialState.WAITING or FORKED in trial.user_attrs:

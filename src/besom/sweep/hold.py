@@ -16,13 +16,14 @@ from besom.errors import RunError
 from besom.secrecy import masked, public_override
 from besom.storable import on_one_line
 from besom.sweep.attempt import Attempt
-from besom.sweep.attrs import ENDS, OVERRIDES, RUN, TRIAL
+from besom.sweep.attrs import OVERRIDES, RUN, TRIAL
 from besom.sweep.in_place import InPlace
 from besom.sweep.job import App
 from besom.sweep.lease import LeaseLost
 from besom.sweep.outcome import Outcome, State, Terms, disk_full, tail
 from besom.sweep.plan import Plan
 from besom.sweep.queue import Claim, Queue
+from besom.sweep.shapes import ends_of
 from besom.sweep.space import Value, label
 from besom.sweep.study import Stop
 from besom.sweep.study_folder import set_aside
@@ -77,7 +78,7 @@ class Hold:
     @cached_property
     def _ends(self) -> list[str]:
         """Of the trial's earlier attempts, why each has ended."""
-        return list(self._claim.trial.user_attrs.get(ENDS, []))
+        return ends_of(self._claim.trial)
 
     def run(self) -> None:
         """Raises LeaseLost: the trial is another worker's by now; this one has nothing more to say."""

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from besom.sweep.attrs import BEAT, ENDS, KIND, LEASE, REASON, RUN
 from besom.sweep.infeasible import SamplersStudy, mark_infeasible
 from besom.sweep.lease import Lease, LeaseLost, Watch, held_by
+from besom.sweep.shapes import ends_of
 from besom.sweep.storage import ServerLost, all_or_nothing
 from besom.sweep.study import Study
 
@@ -126,7 +127,7 @@ class Queue:
         return self._storage.get_trial(claim.trial._trial_id).intermediate_values
 
     def retries_left(self, claim: Claim, max_retries: int) -> int:
-        return max_retries - _retries(claim.trial.user_attrs.get(ENDS, []))
+        return max_retries - _retries(ends_of(claim.trial))
 
     @all_or_nothing
     def reap(self, watch: Watch, max_retries: int) -> list[int]:
@@ -141,7 +142,7 @@ class Queue:
                 trial = self._storage.get_trial(seen._trial_id)
                 if trial.state != TrialState.RUNNING or held_by(trial) != held_by(seen):
                     continue  # it has beaten, ended or been reaped since we looked
-                if _retries(trial.user_attrs.get(ENDS, [])) < max_retries:
+                if _retries(ends_of(trial)) < max_retries:
                     self._requeue(trial._trial_id, "lost")
                 else:
                     self._fail(trial._trial_id, "lost", f"its worker died {max_retries + 1} times, with no word")
@@ -175,7 +176,7 @@ class Queue:
         self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def _note_end(self, trial_id: int, end: str) -> None:
-        ends = self._storage.get_trial(trial_id).user_attrs.get(ENDS, [])
+        ends = ends_of(self._storage.get_trial(trial_id))
         self._storage.set_trial_user_attr(trial_id, ENDS, [*ends, end])
 
 

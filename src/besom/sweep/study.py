@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import optuna
 from optuna.storages import BaseStorage
@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.encoding import say
 from besom.errors import InputError
 from besom.secrecy import masked, without_password
+from besom.storable import on_one_line
 from besom.sweep.attrs import (
     BEAT,
     CHANGES,
@@ -34,6 +35,7 @@ from besom.sweep.attrs import (
 )
 from besom.sweep.lease import Lease, Watch
 from besom.sweep.objective import Direction, Objective
+from besom.sweep.shapes import refuse_other_shape, refuse_other_shapes, without_odd
 from besom.sweep.storage import BesomStorage, all_or_nothing, alone, in_turn, open_storage, refuse_damaged
 from besom.sweep.study_folder import claim, foreign, is_own, keep_claim, lies_in, new_id
 from besom.sweep.version import Version
@@ -52,12 +54,23 @@ class StudyChanged(InputError):  # noqa: N818 - what happened
         self.adopts = adopts
 
 
+CAUSES = Literal["interrupted", "asked", "refused", "changed", "failing", "settled", "full"]
+
+
 @dataclass(frozen=True)
 class Stop:
     """Why no further trial is begun, whatever the budget says."""
 
-    cause: Literal["interrupted", "asked", "refused", "changed", "failing", "settled", "full"]
+    cause: CAUSES
     why: str = ""
+
+    @classmethod
+    def from_attr(cls, asked: Any) -> Self:
+        """A request of another shape, as another release of besom may have written it, is one to stop all the same."""
+        match asked:
+            case {"cause": str(cause), "why": str(why), **more} if cause in get_args(CAUSES) and not more:
+                return cls(cause, why)  # type: ignore[arg-type]
+        return cls("asked", f"a request that this release of besom cannot read: {on_one_line(str(asked), 100)}")
 
     @property
     def at_once(self) -> bool:
@@ -243,7 +256,7 @@ class Study:
         """By number."""
         seen = self._up_to_date()
         if seen.trials is None:
-            seen.trials = self._study.get_trials(deepcopy=False)
+            seen.trials = [without_odd(trial) for trial in self._study.get_trials(deepcopy=False)]
         return [trial for trial in seen.trials if states is None or trial.state in states]
 
     def counts(self) -> Counts:
@@ -293,7 +306,9 @@ class Study:
         seen = self._up_to_date()
         if seen.attrs is None:
             seen.attrs = self._study.user_attrs
-        return seen.attrs.get(key)
+        value = seen.attrs.get(key)
+        refuse_other_shape(self.url, self.name, key, value)
+        return value
 
     @all_or_nothing
     def request_stop(self, stop: Stop) -> None:
@@ -304,7 +319,7 @@ class Study:
 
     def stop(self) -> Stop | None:
         asked = self.recall(STOP)
-        return Stop(**asked) if asked else None
+        return Stop.from_attr(asked) if asked else None
 
     @all_or_nothing
     def may_settle(self, mine: Lease, watch: Watch, is_done: Callable[[], bool]) -> bool:
@@ -416,6 +431,7 @@ def _compared(
 ) -> list[str]:
     """The lines in which the settings differ, if they are to be accepted. Raises StudyChanged."""
     where, directions = f"study {study.study_name!r} in {masked(url)}", tuple(one.direction for one in objectives)
+    refuse_other_shapes(url, study.study_name, study.user_attrs)
     if (there := _directions(study)) != directions:
         raise StudyChanged(
             f"{where} has the objective {_said(there)}, but this sweep has {_said(directions)}: choose another "

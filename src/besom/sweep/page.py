@@ -55,6 +55,7 @@ class Page:
         self._ask = partial(persistently, where=f"tracking_uri={masked(store.uri)}")
         self._written = time.monotonic()
         self._writing: Future[None] | None = None
+        self._said = ""  # why it could not be written
 
     def open(self) -> Callable[[], bool]:
         """The study's run is made once, and the same in every session; returned is what tells whether it is there.
@@ -174,7 +175,9 @@ class Page:
         try:
             write(findings, self._store, self.begin(), time.time() - SETTLED_S)
         except Exception as error:  # whatever MLflow, its store or the network raise: the next version says it too
-            log.warning("the study's page could not be brought up to date: %s", masked(str(error)))
+            if (said := masked(str(error))) != self._said:  # once, and not every few seconds
+                self._said = said
+                log.warning("the study's page could not be brought up to date: %s", said)
 
 
 def _ms(moment: datetime) -> int:

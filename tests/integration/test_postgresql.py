@@ -26,7 +26,7 @@ from besom.sweep.attrs import ENDS
 from besom.sweep.lease import Watch
 from besom.sweep.objective import objectives
 from besom.sweep.queue import Queue
-from besom.sweep.storage import ServerLost, alone, open_storage
+from besom.sweep.storage import ServerLost, alone, in_turn, open_storage
 from besom.sweep.study import Study
 from sweeps import UNRECORDED, Sweep, assert_whole, study
 
@@ -194,7 +194,7 @@ def test_a_server_that_is_away_for_longer_than_a_lease_costs_no_trial_a_retry(
     code, said = sweep.end()
     assert code == 0, said
     assert_whole(shell, 2, storage, recorded=False)
-    assert [trial.user_attrs["besom.ends"] for trial in study(shell, storage=storage).trials] == [["interrupted"]] * 2
+    assert [trial.user_attrs["besom.ends"] for trial in study(shell, storage=storage).trials] == [["cut off"]] * 2
 
 
 TRIALS, WORKERS = 100, 4
@@ -346,7 +346,7 @@ def test_a_server_that_is_full_is_told_from_one_that_is_away(tmp_path: Path) -> 
 
 
 def test_a_process_hands_its_only_connection_back_when_it_asks_nothing(server: Server, storage: str) -> None:
-    opened = open_storage(storage)
+    asked_in_turn = in_turn(open_storage(storage))
     [asked] = ["SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"]
     engine = create_engine(storage, poolclass=NullPool)
 
@@ -354,7 +354,7 @@ def test_a_process_hands_its_only_connection_back_when_it_asks_nothing(server: S
         with engine.connect() as connection:
             return int(connection.execute(text(asked)).scalar() or 0)
 
-    threads = [threading.Thread(target=lambda: [opened.get_all_studies() for _ in range(20)]) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: [asked_in_turn.get_all_studies() for _ in range(20)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     seen = {connections() for _ in range(10)}

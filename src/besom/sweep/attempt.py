@@ -165,7 +165,7 @@ class Attempt:
         memory_ran_out = oom_kills() > self._oom_kills
         if self._is_cut() and not memory_ran_out:
             reason = "the trial ended itself: its worker could not renew the lease in time"
-            return Outcome("failed", kind="lost", reason=reason)
+            return Outcome("interrupted", kind="lost", reason=reason)
         if self._process.exitcode == -signal.SIGTERM:  # sent to all: the worker is hearing it too
             time.sleep(POLL_S)
         return self._unless_stopped(death(self._process.exitcode, memory_ran_out=memory_ran_out))

@@ -37,6 +37,10 @@ REPORTED, BEST, LAST = "reported", "reported_best", "reported_last"
 MAYBE_FULL = ("exception", "killed", "broken")  # how a trial fails that a full disk may have ended
 MAKE_ROOM = "make room; the same command goes on, and tries this trial again"
 
+# an end of an attempt: its storage was away, or its machine too busy; that spends no retry, but is not for ever either
+CUT = "cut off"
+MAX_CUT = 20
+
 log = logging.getLogger(__name__)
 
 
@@ -213,8 +217,10 @@ class Hold:
                 queue.complete(claim, outcome.values)
             case "pruned":
                 queue.prune(claim)
+            case "interrupted" if outcome.kind == "lost" and self._ends.count(CUT) >= MAX_CUT:
+                queue.fail(claim, "lost", f"{outcome.reason}, {MAX_CUT + 1} times")
             case "interrupted":
-                queue.requeue(claim, outcome.kind or "interrupted")
+                queue.requeue(claim, CUT if outcome.kind == "lost" else outcome.kind or "interrupted")
                 return True
             case "failed":
                 if self._plan.is_retried(outcome) and queue.retries_left(claim, self._plan.max_retries) > 0:

@@ -18,6 +18,28 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if line]
 SWEEP_LESS = ["hydra.sweeper.n_trials=2", "trainer.max_epochs=1"]
+MYMODULE = """
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+class MyNet(nn.Sequential):
+    def __init__(self, input_shape, num_classes, size):
+        first = nn.LazyLinear(size)
+        super().__init__(nn.Flatten(), first, nn.ReLU(), nn.Linear(size, num_classes))
+        self(torch.zeros(1, *input_shape))
+
+class MyModule(pl.LightningModule):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+    def training_step(self, batch, index):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+    def validation_step(self, batch, index):
+        self.log("val_loss", nn.functional.cross_entropy(self.net(batch[0]), batch[1]))
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+"""
 TRAIN_LESS = ["trainer.max_epochs=1", "model.width=8"]
 
 
@@ -32,7 +54,10 @@ def test_it_opens_with_the_two_commands_of_a_newcomer() -> None:
 def test_a_training_command_works(shell: Shell, words: list[str]) -> None:
     write(shell.folder / "data", train=300, test=50)
     paint(shell.folder / "pictures", 30, side=9)
+    shell.write("mymodule.py", MYMODULE)
     less = [] if "--cfg" in words else TRAIN_LESS
+    if any(word.startswith("model._target_=") for word in words):
+        less = [word for word in less if not word.startswith("model.")]
     done = shell.besom(*words[1:], *less)
     assert done.returncode == 0, done.stderr
 

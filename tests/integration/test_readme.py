@@ -53,7 +53,7 @@ def test_it_opens_with_the_two_commands_of_a_newcomer() -> None:
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[:2] == ["besom", "train"]], ids=shlex.join)
 def test_a_training_command_works(shell: Shell, words: list[str]) -> None:
     write(shell.folder / "data", train=300, test=50)
-    paint(shell.folder / "pictures", 30, side=9)
+    paint(shell.folder / "pictures", 80, side=9)
     shell.write("mymodule.py", MYMODULE)
     less = [] if "--cfg" in words else TRAIN_LESS
     if any(word.startswith("model._target_=") for word in words):

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from doors import Shell, eventually
 
-from sweeps import UNRECORDED, Sweep, assert_whole, processes_in, study
+from sweeps import APP, UNRECORDED, Sweep, assert_whole, processes_in, study
 
 pytestmark = pytest.mark.usefixtures("stocked")
 
@@ -74,6 +74,27 @@ def test_the_budget_is_spent_exactly_by_as_many_workers_as_asked_for(shell: Shel
     assert_whole(shell, 5)
     assert {trial.state.name for trial in study(shell).trials} == {"COMPLETE"}
     assert {path.name for path in shell.folder.glob("multirun/*/*/workers/*")} == {str(n) for n in range(workers)}
+
+
+def test_a_submitit_job_that_is_faster_than_its_supervisor_is_not_lost(shell: Shell) -> None:
+    shell.write(
+        "slow.py",
+        "import time\n"
+        "from pathlib import Path\n"
+        "from submitit.local.local import LocalExecutor\n"
+        "submit = LocalExecutor._submit_command\n"
+        "def submit_and_wait(self, command):\n"
+        "    job = submit(self, command)\n"
+        "    while not list(Path.cwd().rglob(f'{job.job_id}_0_log.err')) and job.get_info()['jobState'] == 'RUNNING':\n"
+        "        time.sleep(0.01)\n"
+        "    return job\n"
+        "LocalExecutor._submit_command = submit_and_wait\n",
+    )
+    words = ("hydra/launcher=submitit_local", UNRECORDED, "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2")
+    code, said = Sweep(shell, *words, app="import slow\n" + APP).end()
+    assert code == 0, said
+    assert "anew" not in said
+    assert_whole(shell, 2, recorded=False)
 
 
 @every_launcher

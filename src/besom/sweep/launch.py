@@ -92,12 +92,18 @@ def is_elsewhere(launcher: DictConfig) -> bool:
 
 
 def _make_room(launcher: DictConfig, workers: int) -> None:
-    """So many workers at once, where a launcher would start as many as this machine has cores."""
+    """Make a launcher start so many workers, and lose none of them.
+
+    Of its own it would start as many as this machine has cores, or let one die of a race.
+    """
     match launcher._target_.rpartition(".")[2]:
         case "JoblibLauncher":
             launcher.n_jobs = max(2, workers)  # joblib runs a single job in this very process
         case "RayLauncher" if not is_elsewhere(launcher):
             launcher.ray.init.setdefault("num_cpus", workers)  # Ray's own count: each worker takes one of them
+        case "LocalLauncher" if "submitit" in launcher._target_:
+            # a folder named by its job's id is made when the job has begun, which dies if it is first to write there
+            launcher.submitit_folder = launcher.submitit_folder.removesuffix("/%j")
 
 
 class LaunchThread:

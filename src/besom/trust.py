@@ -14,6 +14,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf.errors import GrammarParseError
+from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
+from omegaconf.grammar_parser import parse
+
 from besom.encoding import say
 from besom.errors import InputError
 
@@ -36,6 +40,11 @@ EXECUTES = frozenset(
     )
 )
 NAMING = ("activation",)  # keys whose value may be a dotted path, too
+# of others it is not known what they do, and `oc.decode` and `oc.create` make a config, `_target_` and all, out of text
+RESOLVERS = (
+    *("besom.direction", "besom.job_name", "besom.mode", "hydra", "now"),
+    *("oc.env", "oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated"),
+)
 
 Ask = Callable[[str], bool]
 
@@ -46,6 +55,10 @@ def refuse_untrusted(config: Any, trusted: Collection[str], ask: Ask) -> None:
     Raises:
         InputError: the config names what none of them has, or what loads or executes; says where, and what to do.
     """
+    for where, text in _texts(config, ""):
+        for resolver in resolvers(text):
+            if resolver not in RESOLVERS:
+                raise InputError(f"{where}={text}: not taken from a store: {resolver} may make code of a text")
     asked: dict[str, bool] = {}
     for where, target in _targets(config, ""):
         if "${" in str(target) or not isinstance(target, str):
@@ -65,12 +78,44 @@ def refuse_untrusted(config: Any, trusted: Collection[str], ask: Ask) -> None:
         _refuse_dangers(where, target, {package, *trusted})
 
 
+def resolvers(text: str) -> list[str]:
+    """The names of all resolvers that it calls, as OmegaConf itself reads it; of one it cannot read, that text."""
+    if "${" not in text:
+        return []
+    try:
+        tree = parse(text)
+    except GrammarParseError:
+        return [text]
+    found: list[str] = []
+    left: list[Any] = [tree]
+    while left:
+        node = left.pop()
+        if isinstance(node, OmegaConfGrammarParser.InterpolationResolverContext):
+            found.append(node.getChild(1).getText())  # behind `${`
+        left.extend(node.getChildren() if hasattr(node, "getChildren") else ())
+    return found
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    match value:
+        case Mapping():
+            for name, child in value.items():
+                yield from _texts(child, f"{key}.{name}" if key else str(name))
+        case list() | tuple():
+            for number, child in enumerate(value):
+                yield from _texts(child, f"{key}[{number}]")
+        case str():
+            yield key, value
+
+
 def _targets(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     match value:
         case Mapping():
             for name, child in value.items():
                 path = f"{key}.{name}" if key else str(name)
-                if name == "_target_" or (name in NAMING and isinstance(child, str) and "." in child):
+                if name == "_target_" or (
+                    name in NAMING and isinstance(child, str) and ("." in child or "${" in child)
+                ):
                     yield path, child
                 else:
                     yield from _targets(child, path)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from doors import BESOM, Shell, eventually
 
+from besom.sweep.attrs import COMMAND
+from besom.sweep.study import Study
 from sweeps import Sweep, assert_whole, processes_in, study
 
 pytestmark = pytest.mark.usefixtures("stocked")
@@ -81,6 +83,23 @@ def test_who_cannot_join_is_told_why(shell: Shell, sweep: Sweep, tmp_path: Path)
         assert done.returncode == 2, done.stderr
         assert says in done.stderr
         assert "Traceback" not in done.stderr
+    kept = Study(storage, "app")
+    command = kept.recall(COMMAND)
+    for code in (
+        *(
+            "--experimental-rerun=job.pickle",
+            "--config-d=/tmp",
+            "-cd=/tmp",
+            "hydra/callbacks=theirs",
+            "+a._target_=os.system",
+        ),
+        "+a=${oc.decode:'{_target_: os.system}'}",
+    ):
+        kept.remember(COMMAND, {**command, "arguments": [*command["arguments"], code]})
+        done = shell.run(BESOM, "worker", "--yes", "app")
+        assert done.returncode == 2, done.stdout
+        assert f"besom: {code}: a worker does not take from a storage what names code to run" in done.stderr
+    kept.remember(COMMAND, command)
     unasked = shell.run(BESOM, "worker", "app")  # nobody can answer here
     assert unasked.returncode == 2
     assert "study app, as its storage has it: python app.py -m" in unasked.stdout

@@ -50,12 +50,29 @@ def test_what_loads_or_executes_is_never_taken(target):
         ({"model": {"activation": "subprocess.Popen"}}, "model.activation"),
         ({"model": {"_target_": "${oc.env:EVIL}"}}, "model._target_"),
         ({"model": {"_target_": ["os.system"]}}, "model._target_"),
+        ({"model": "${oc.decode:'{_target_: os.system}'}"}, "model="),
+        ({"model": "${oc.create:{_target_:os.system}}"}, "model="),
+        ({"a": ["x", "a ${oc.select:b,${oc.decode:c}} b"], "b": 1}, "a[1]="),
+        ({"name": "oc.decode", "model": "${${name}:'{_target_: os.system}'}"}, "model="),
+        ({"model": "${resolver_of_somebody: 1}"}, "model="),
+        ({"name": "os.system", "model": {"activation": "${name}"}}, "model.activation"),
         ({"model": {"_target_": "hydra.utils.get_method"}}, "model._target_"),
     ],
 )
 def test_a_name_that_nobody_trusts_is_refused_wherever_it_stands(config, where):
     with pytest.raises(InputError, match=re.escape(where)):
         refuse_untrusted(config, (), no)
+
+
+def test_what_only_looks_a_value_up_is_taken():
+    config = {
+        "seed": 0,
+        "model": {"classes": "${data.classes}"},
+        "home": "${oc.env:HOME,/tmp}/x",
+        "n": "${oc.select:seed}",
+    }
+    config["mode"] = "${besom.mode:${seed}}"
+    refuse_untrusted(config, (), no)
 
 
 def test_a_package_that_the_user_names_is_trusted_but_for_what_executes():

@@ -32,7 +32,7 @@ from besom.sweep.rehearsal import rehearse
 from besom.sweep.storage import open_storage
 from besom.sweep.study import LOOK_S, SWEPT, Shared, Study
 from besom.sweep.worker import Worker
-from besom.trust import ask_on_terminal
+from besom.trust import RESOLVERS, ask_on_terminal, resolvers
 
 STORAGE = "BESOM_STORAGE"
 
@@ -132,13 +132,17 @@ RUNS_CODE = tuple(
 )
 
 
+FLAGS = ("-m", "--multirun", "-cn", "--config-name")  # in full: argparse takes `--config-d` for `--config-dir`, too
+
+
 def _refuse_foreign_code(command: Command) -> None:
     """What would run other code than the app: on one's own command line it may stand."""
-    flags = ("--config-dir", "-cd", "--config-path", "-cp", "--package")
     for argument in command.arguments:
         key = argument.partition("=")[0].lstrip("+~")
+        is_flag = argument.startswith("-") and not argument.startswith(tuple(f"{flag}=" for flag in FLAGS))
         names_code = "_target_" in argument or (key.endswith("activation") and "." in argument.partition("=")[2])
-        if names_code or key in flags or key.startswith(RUNS_CODE):
+        makes_code = any(resolver not in RESOLVERS for resolver in resolvers(argument))
+        if names_code or makes_code or (is_flag and argument not in FLAGS) or key.startswith(RUNS_CODE):
             raise InputError(
                 f"{argument}: a worker does not take from a storage what names code to run; start the worker with it, "
                 f"behind the study's name, or start the app yourself: ... -m hydra.sweeper.join=true {argument}"

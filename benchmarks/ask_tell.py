@@ -19,6 +19,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from table import heading, table
 
 from besom.sweep.objective import objectives
+from besom.sweep.queue import Queue
 from besom.sweep.study import Study
 
 SIZES, TIMES = (100, 1_000, 10_000), 10
@@ -36,11 +37,13 @@ def grown(folder: Path, size: int) -> Study:
 
 
 def besoms(study: Study, sampler: BaseSampler) -> Callable[[], None]:
+    queue = Queue(study)
+
     def once() -> None:
-        claim = study.claim(10**9, lambda _: sampler, NopPruner())
+        claim = queue.claim(10**9, lambda _: sampler, NopPruner())
         assert claim
         point = [claim.trial.suggest_float(name, 0, 1) for name in SPACE]
-        study.complete(claim, [sum(point)])
+        queue.complete(claim, [sum(point)])
 
     return once
 

@@ -7,14 +7,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
 import psutil
 import pytest
-from doors import Shell, eventually
+from doors import PATIENCE_S, Shell, eventually
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
@@ -200,7 +199,7 @@ def test_a_server_that_is_away_for_longer_than_a_lease_costs_no_trial_a_retry(
 TRIALS, WORKERS = 100, 4
 
 
-def _pull(url: str, ended: SimpleQueue[int]) -> None:
+def _pull(url: str, ended: multiprocessing.Queue[int]) -> None:
     """A worker whose trials take no time: nearly all it does is to claim and to tell."""
     study = Study(url, "app", wait=True)
     watch = Watch(lease_s=3600)
@@ -220,17 +219,17 @@ def test_workers_cut_off_at_any_moment_end_each_trial_once(
     maker = context.Process(target=Study.create, args=(storage, "app", objectives("maximize", "x"), shell.folder, {}))
     maker.start()
     maker.join()
-    ended: SimpleQueue[int] = context.SimpleQueue()
-    workers = [context.Process(target=_pull, args=(storage, ended)) for _ in range(WORKERS)]
+    ended: multiprocessing.Queue[int] = context.Queue()
+    workers = [context.Process(target=_pull, args=(storage, ended), daemon=True) for _ in range(WORKERS)]
     for worker in workers:
         worker.start()
     numbers = []
     for told in range(1, TRIALS + 1):
-        numbers.append(ended.get())
+        numbers.append(ended.get(timeout=PATIENCE_S))
         if told % every == 0:
             server.restart("immediate") if crash else server.disconnect_all()
     for worker in workers:
-        worker.join()
+        worker.join(PATIENCE_S)
     ended.close()
     assert [worker.exitcode for worker in workers] == [0] * WORKERS
     assert sorted(numbers) == list(range(TRIALS))

@@ -86,19 +86,19 @@ def test_who_cannot_join_is_told_why(shell: Shell, sweep: Sweep, tmp_path: Path)
     kept = Study(storage, "app")
     command = kept.recall(COMMAND)
     for code in (
-        *(
-            "--experimental-rerun=job.pickle",
-            "--config-d=/tmp",
-            "-cd=/tmp",
-            "hydra/callbacks=theirs",
-            "+a._target_=os.system",
-        ),
-        "+a=${oc.decode:'{_target_: os.system}'}",
+        *("--experimental-rerun=job.pickle", "--config-d=/tmp", "-cd=/tmp", "--config-name=../theirs"),
+        *("model=../../theirs", "+m=[a,../../theirs]", "model@a.b=../../theirs", "hydra/callbacks=theirs"),
+        *("+a._target_=os.system", "+a=${oc.decode:'{_target_: os.system}'}", "model.activation=${n}"),
     ):
         kept.remember(COMMAND, {**command, "arguments": [*command["arguments"], code]})
         done = shell.run(BESOM, "worker", "--yes", "app")
         assert done.returncode == 2, done.stdout
         assert f"besom: {code}: a worker does not take from a storage what names code to run" in done.stderr
+    kept.remember(COMMAND, {**command, "arguments": [*command["arguments"], "+data.folder=../here"]})
+    assert "+data.folder=../here" in shell.run(BESOM, "worker", "app").stdout
+    kept.remember(COMMAND, {**command, "arguments": [*command["arguments"], "+folder=../here"], "sweeps": "/theirs"})
+    given_too = shell.run(BESOM, "worker", "app", "+folder=../here")
+    assert "as its storage has it: BESOM_SWEEPS=/theirs python app.py" in given_too.stdout
     kept.remember(COMMAND, command)
     unasked = shell.run(BESOM, "worker", "app")  # nobody can answer here
     assert unasked.returncode == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import signal
 import socket
@@ -51,8 +52,9 @@ def start(url: str, name: str, overrides: Sequence[str], *, yes: bool = False) -
     where = [f"hydra.sweeper.storage=${{oc.env:{STORAGE}}}", f"hydra.sweeper.study_name={named}"]
     arguments = [*_without_secrets(command, overrides), *where, "hydra.sweeper.join=true", *overrides]
     folder = _folder(command)
-    _refuse_foreign_code(command)
-    shown = shlex.join(["python", *command.app, *command.arguments])
+    _refuse_foreign_code([argument for argument in command.arguments if argument not in overrides])
+    sweeps = [f"BESOM_SWEEPS={command.sweeps}"] if command.sweeps else []  # whose files are configs, too
+    shown = shlex.join([*sweeps, "python", *command.app, *command.arguments])
     say(f"study {name}, as its storage has it: {shown}\nin {folder}", flush=True)
     if not yes and not ask_on_terminal("Run it?"):
         raise InputError("not run: if that command is yours, or of somebody you trust: besom worker --yes ...")
@@ -132,17 +134,21 @@ RUNS_CODE = tuple(
 )
 
 
+OUTSIDE = re.compile(r"(?:^|[=\[,'\"/\s])\.\.(?:/|$)")
 FLAGS = ("-m", "--multirun", "-cn", "--config-name")  # in full: argparse takes `--config-d` for `--config-dir`, too
 
 
-def _refuse_foreign_code(command: Command) -> None:
+def _refuse_foreign_code(arguments: Sequence[str]) -> None:
     """What would run other code than the app: on one's own command line it may stand."""
-    for argument in command.arguments:
+    for argument in arguments:
         key = argument.partition("=")[0].lstrip("+~")
+        # `model=../../tmp/theirs` is a config of Hydra's too; a key with a dot is no group's
+        group, value = key.partition("@")[0], argument.partition("=")[2]
+        is_outside = bool(OUTSIDE.search(argument)) and ("." not in group or argument.startswith((".", "-")))
         is_flag = argument.startswith("-") and not argument.startswith(tuple(f"{flag}=" for flag in FLAGS))
-        names_code = "_target_" in argument or (key.endswith("activation") and "." in argument.partition("=")[2])
+        names_code = "_target_" in argument or (key.endswith("activation") and ("." in value or "${" in value))
         makes_code = any(resolver not in RESOLVERS for resolver in resolvers(argument))
-        if names_code or makes_code or (is_flag and argument not in FLAGS) or key.startswith(RUNS_CODE):
+        if names_code or makes_code or is_outside or (is_flag and argument not in FLAGS) or key.startswith(RUNS_CODE):
             raise InputError(
                 f"{argument}: a worker does not take from a storage what names code to run; start the worker with it, "
                 f"behind the study's name, or start the app yourself: ... -m hydra.sweeper.join=true {argument}"

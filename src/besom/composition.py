@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from besom.config import shipped
-from besom.errors import InputError, near
+from besom.errors import InputError, first_line, near
 from besom.hydra_versions import VERSION_BASE
 from besom.secrecy import public_override
 
@@ -52,7 +52,7 @@ def as_input_error(error: Exception) -> InputError | None:
 def _missing_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     if not group:
-        return _first_line(error)
+        return first_line(error)
     if group == "sweeps":
         return f"no sweep {option!r} in ./sweeps or among besom's own{near(option, error.options or [])}"
     return f"{group}={option}: no such option{near(option, error.options or [])}"
@@ -94,7 +94,7 @@ def _is_a_search(error: Exception) -> bool:
 
 
 def _in_words(error: HydraException) -> str:
-    text = _first_line(error)
+    text = first_line(error)
     if found := re.match(r"Sweep parameters '(.*)' requires --multirun", text):
         return (
             f"{public_override(found[1])} is a search, and this is one run: give one value, or search it: "
@@ -115,7 +115,7 @@ def _no_yaml(error: YAMLError) -> str:
     """With the file and the line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     where = f"{mark.name}, line {mark.line + 1}" if mark else "a config"
-    return f"{where}: this is no YAML: {problem or _first_line(error)}"
+    return f"{where}: this is no YAML: {problem or first_line(error)}"
 
 
 def _refused_override(error: ConfigCompositionException) -> str:
@@ -130,8 +130,8 @@ def _refused_override(error: ConfigCompositionException) -> str:
         if file:
             rest = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             return f"{file[1]}.yaml: {f'{key}: ' if key else ''}{_plain(rest[0]) if rest else file[2]}"
-        because = f": {_plain(_first_line(cause))}" if cause else ""
-        return f"{public_override(_first_line(error).removeprefix('Error merging override '))}{because}"
+        because = f": {_plain(first_line(cause))}" if cause else ""
+        return f"{public_override(first_line(error).removeprefix('Error merging override '))}{because}"
     key = getattr(cause, "full_key", None) or found[1]  # of `section={new: 1}` the new key, not the section
     known = set(_known_keys(without=found[1]))
     name = key.rpartition(".")[2]
@@ -197,7 +197,3 @@ def _while_making_the_output_folder(error: OSError) -> bool:
     """Hydra makes it before it calls the app; an OSError from inside the app is another matter."""
     functions = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
     return "mkdir" in functions and "run_job" in functions and "main" not in functions[functions.index("run_job") :]
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]

@@ -24,6 +24,11 @@ class RunError(BesomError):
     """A run was started and did not reach its end."""
 
 
+def first_line(error: BaseException) -> str:
+    """Of what it says, or its type's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """A hint to end a message with: the names nearest to `word`, or all of them where few.
 

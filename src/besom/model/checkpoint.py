@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from besom.errors import InputError
+from besom.errors import InputError, first_line
 from besom.secrecy import HIDDEN, public_value
 from besom.settings import ACTIVATIONS
 
@@ -42,10 +42,10 @@ def read(path: Any, map_location: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is no checkpoint of besom's Classifier: it is damaged, or holds more than weights and plain "
-            f"values; one of a LightningModule of your own is loaded by that class ({_first_line(error)})"
+            f"values; one of a LightningModule of your own is loaded by that class ({first_line(error)})"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a checkpoint: {_first_line(error)}") from error
+        raise InputError(f"{path} cannot be read as a checkpoint: {first_line(error)}") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise InputError(f"{path} is no checkpoint: it has no state_dict")
@@ -145,10 +145,11 @@ def _targets(node: Any) -> Iterator[str]:
         for child in node:
             yield from _targets(child)
     elif isinstance(node, Mapping):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        activation = node.get("activation")
-        if node.get("_target_") == "besom.model.CNN" and activation not in ACTIVATIONS:
+        target = str(node.get("_target_", ""))
+        if target:
+            yield target
+        activation = node.get("activation", "relu")
+        if target.startswith("besom.") and activation not in ACTIVATIONS:
             yield str(activation)  # a dotted path to a class
         for child in node.values():
             yield from _targets(child)
@@ -172,7 +173,3 @@ def without_secrets(node: Any, key: str) -> Any:
     if isinstance(node, list | tuple):
         return type(node)(without_secrets(child, key) for child in node)
     return public_value(key, node)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

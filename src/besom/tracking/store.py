@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from besom import sqlite_errors
 from besom.environment import set_for_besom
-from besom.errors import InputError
+from besom.errors import InputError, first_line
 from besom.locks import sqlite_file, sqlite_lock
 from besom.private import make_private
 from besom.secrecy import masked, reveal
@@ -70,7 +70,7 @@ def persistently(ask: Callable[[], T], where: str) -> T:
         except Exception as error:  # whatever MLflow, its store or the network raise
             if pause_s is None:
                 kind = InputError if _is_refusal(error) else AwayError
-                raise kind(f"{where}: MLflow does not take it: {_first_line(error)}") from error
+                raise kind(f"{where}: MLflow does not take it: {masked(first_line(error))}") from error
             time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
 
@@ -121,7 +121,7 @@ class Store:
                 where = f"tracking.uri={masked(self.uri)}: "
                 said = str(wrong).replace(where, f"{where}the store cannot be opened: ", 1)
                 raise type(wrong)(said) from error
-            reason = _other_schema(str(error)) or f"the store cannot be opened: {_first_line(error)}"
+            reason = _other_schema(str(error)) or f"the store cannot be opened: {masked(first_line(error))}"
             raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
         path = sqlite_file(self.uri)
         return cast("MlflowClient", _Plain(client, self.uri, path)) if path else client
@@ -368,11 +368,6 @@ def _is_known(schema: str) -> bool:
     assert package.origin is not None
     migrations = Path(package.origin).parent / "store" / "db_migrations" / "versions"
     return any(migrations.glob(f"{schema}_*.py"))
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return masked(text.splitlines()[0]) if text else type(error).__name__
 
 
 def as_key(name: str) -> str:

@@ -154,6 +154,9 @@ STRANGERS = [
     {"_target_": "torch.nnevil.Net"},
     {"_target_": "besom.cli.main"},
     {"_target_": "besom.model.CNN", "activation": "evil.Activation"},
+    {"_target_": "besom.model.network.CNN", "activation": "evil.Activation"},
+    {"_target_": "besom.model.network.ConvBlock", "in_channels": 1, "out_channels": 1, "activation": "evil.Activation"},
+    {"_target_": "besom.model.network._activation", "name": "evil.Activation"},
     {"_target_": "besom.model.classifier.Iterable"},
 ]
 
@@ -165,7 +168,9 @@ def test_what_is_no_network_or_not_known_is_never_run(stranger, part, changed, t
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "evil.py").write_text("open('touched', 'w')")
     whole = Classifier.load_from_checkpoint(trained[0]).hparams["network"]
-    node = {**whole, **stranger} if stranger["_target_"] == "besom.model.CNN" else stranger
+    if stranger["_target_"].endswith("ConvBlock"):
+        whole = {name: whole[name] for name in ("kernel_size", "norm", "pool")}
+    node = {**whole, **stranger} if "activation" in stranger else stranger
 
     with pytest.raises(InputError):
         Classifier.load_from_checkpoint(changed(**{part: node}))

@@ -17,6 +17,7 @@ import sqlite3
 import threading
 import time
 import weakref
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -310,13 +311,13 @@ class BesomStorage(RDBStorage):
         self._here = _Here()
         super().__init__(url, engine_kwargs, skip_table_creation=skip_table_creation)
 
+    @abstractmethod
     def transaction(self, name: str) -> AbstractContextManager[None]:
         """What this thread asks the storage is one transaction, and no other of that name is under way."""
-        raise NotImplementedError
 
+    @abstractmethod
     def renew(self, trial_id: int, token: str, key: str, beat: Any, lease: str) -> bool:
         """Write `beat` under `key`, if the trial is still held under that token, by its attribute `lease`."""
-        raise NotImplementedError
 
     def counts(self, study_id: int) -> dict[TrialState, int]:
         """Of its trials, by their state."""
@@ -558,11 +559,13 @@ def _hand_back(storage: weakref.ref[ServerStorage], used: threading.Event) -> No
 class _InTurn(_CachedStorage):
     """Which has a lock of its own: two threads that took that one and the storage's in turns would wait for ever."""
 
+    _backend: BesomStorage
+
 
 def _taking_turns(method: Callable[..., T]) -> Callable[..., T]:
     @functools.wraps(method)
     def ask(self: _InTurn, *args: Any, **kwargs: Any) -> T:
-        with self._backend.turn:  # type: ignore[attr-defined]
+        with self._backend.turn:
             return method(self, *args, **kwargs)
 
     return ask

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import torch
 from filelock import FileLock
@@ -282,6 +283,6 @@ class _Written:
 
 def write_whole(path: Path, content: bytes) -> None:
     """All of it or nothing, for whoever reads it meanwhile."""
-    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new = path.with_name(f"{path.name}.{uuid4().hex}")  # a process's number is another's, too: in a container beside
     new.write_bytes(content)
     new.replace(path)

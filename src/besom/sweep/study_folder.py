@@ -129,7 +129,7 @@ def _is_taken_by(folder: Path, study_id: str, marker: dict[str, str], *, again: 
 
 def _mark(folder: Path, marker: dict[str, str]) -> None:
     """Whole or not at all, and only where there is none: of two studies that come at once, one has it."""
-    new = folder / f".{MARKER}.{os.getpid()}"
+    new = folder / f".{MARKER}.{uuid4().hex}"  # a process's number is another's, too: in a container beside
     new.write_text(json.dumps(marker, indent=1) + "\n")
     new.chmod(0o600)
     try:

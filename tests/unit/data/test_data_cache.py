@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from besom.data import Chunk, Images, Originals, decoded
+from besom.data.cache import write_whole
 from besom.errors import InputError
 
 
@@ -198,6 +200,7 @@ def test_a_picture_that_is_written_to_is_written_to_by_this_process_alone():
 
 PROCESS = """
 import os, signal, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import torch
 from besom.data import Chunk, Originals, decoded
@@ -272,6 +275,7 @@ def test_what_cannot_be_a_set_is_refused_and_not_kept(cache: Path, second: Chunk
 NO_ROOM = """
 import resource, sys
 from besom.data import decoded, fake
+from besom.data.cache import write_whole
 from besom.errors import InputError
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # no file grows further: as on a full disk, write fails halfway
@@ -286,3 +290,14 @@ def test_of_a_set_for_which_there_is_no_room_nothing_is_left(cache: Path):
     done = subprocess.run([sys.executable, "-c", NO_ROOM], check=True, capture_output=True, text=True)
     assert done.stdout.startswith(f"the pictures of fake cannot be kept in {cache}: File too large; set BESOM_CACHE")
     assert [path.name for path in cache.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_two_who_write_one_file_at_once_do_not_meet(tmp_path):
+    def write(_):
+        for _ in range(200):
+            write_whole(tmp_path / "file", b"whole" * 1000)
+
+    with ThreadPoolExecutor(4) as several:
+        list(several.map(write, range(4)))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

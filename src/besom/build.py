@@ -187,7 +187,19 @@ def _build(section: Target, where: str, *inputs: Any, **offered: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise cause from error
-        raise InputError(f"{where}._target_={section.target} cannot be built: {cause or error}") from error
+        foreign = [f"{where}.{key}" for key in _not_taken(found, arguments)] if isinstance(cause, TypeError) else []
+        way = f"; it does not take {', '.join(foreign)}: neither set nor search that" if foreign else ""
+        raise InputError(f"{where}._target_={section.target} cannot be built: {cause or error}{way}") from error
+
+
+def _not_taken(found: Any, arguments: Mapping[str, Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(found).parameters
+    except ValueError:  # of a class written in C
+        return []
+    if any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return []
+    return [key for key in arguments if key not in parameters and not key.startswith("_")]
 
 
 def find(target: str, where: str) -> Any:

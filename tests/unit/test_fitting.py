@@ -97,7 +97,9 @@ def test_what_is_left_out_and_what_is_kept_is_said(app):
 
 
 def test_what_is_given_to_a_class_that_does_not_take_it_is_refused(app):
-    with pytest.raises(InputError, match=r"model\._target_=mine\.Net cannot be built.*'depth'"):
+    with pytest.raises(
+        InputError, match=r"model\._target_=mine\.Net cannot be built.*does not take model\.depth: neither"
+    ):
         built(app("model._target_=mine.Net", "model.depth=3"))
 
 

@@ -41,6 +41,7 @@ n_trials=40 (or -n 40), n_jobs=4, pruner=asha, storage=URL, study_name=mine, ...
 
 exit: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted
 """
+TRUSTED = "BESOM_TRUSTED"  # in the environment: packages, with commas between them
 
 
 def main() -> None:
@@ -144,14 +145,19 @@ def _reproduce(arguments: list[str]) -> None:
     parser = _parser("reproduce", "Train a run again from its frozen config, and compare the two objectives.")
     parser.add_argument("--anyway", action="store_true", help="by other code than the run was made by")
     parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="whose classes the run's config may name, too"
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help=f"whose classes the run's config may name, too; each time: export {TRUSTED}=PACKAGE,ANOTHER",
     )
     parser.add_argument("run", help="an id, at least 6 characters of one, or a trial: digits/12")
     parser.add_argument("override", nargs="*", help="of its values: trainer.accelerator=cpu")
     asked = parser.parse_intermixed_args(arguments)
     from besom.reproduce import frozen
 
-    with frozen(asked.run, asked.override, anyway=asked.anyway, trusted=asked.trust) as words:
+    always = [package.strip() for package in os.environ.get(TRUSTED, "").split(",")]
+    with frozen(asked.run, asked.override, anyway=asked.anyway, trusted=[*asked.trust, *always]) as words:
         _train(words)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from doors import Shell
 from mlflow.entities import Run
@@ -65,6 +67,23 @@ def test_a_trial_of_a_sweep_is_reproduced_alone(recorded: Shell) -> None:
     [again] = reproductions(recorded, trial)
     assert again.data.metrics["objective"] == trial.data.metrics["objective"]
     assert "mlflow.parentRunId" not in again.data.tags
+
+
+def test_a_class_of_ones_own_is_built_only_when_its_package_is_trusted(tmp_path: Path) -> None:
+    """Its module lies elsewhere: one of the working directory is asked for."""
+    shell, elsewhere = Shell(tmp_path / "here"), Shell(tmp_path / "elsewhere")
+    shell.folder.mkdir(exist_ok=True)
+    elsewhere.folder.mkdir(exist_ok=True)
+    elsewhere.write("my_lib/nets.py", "from besom.model import CNN\nclass Net(CNN): pass\n")
+    there = {"PYTHONPATH": str(elsewhere.folder)}
+    done = shell.besom("train", "trainer.max_epochs=1", "model._target_=my_lib.nets.Net", **there)
+    assert done.returncode == 0, done.stderr
+    [run] = shell.runs()
+    unknown = shell.besom("reproduce", run.info.run_id, **there)
+    assert unknown.returncode == 2
+    assert "--trust my_lib" in unknown.stderr
+    always = shell.besom("reproduce", run.info.run_id, **there, BESOM_TRUSTED="other, my_lib")
+    assert always.returncode == 0, always.stderr
 
 
 def test_a_wrong_override_is_refused_before_anything_starts(recorded: Shell) -> None:

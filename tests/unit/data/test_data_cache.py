@@ -200,7 +200,6 @@ def test_a_picture_that_is_written_to_is_written_to_by_this_process_alone():
 
 PROCESS = """
 import os, signal, sys, time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import torch
 from besom.data import Chunk, Originals, decoded
@@ -275,7 +274,6 @@ def test_what_cannot_be_a_set_is_refused_and_not_kept(cache: Path, second: Chunk
 NO_ROOM = """
 import resource, sys
 from besom.data import decoded, fake
-from besom.data.cache import write_whole
 from besom.errors import InputError
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # no file grows further: as on a full disk, write fails halfway

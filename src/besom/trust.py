@@ -55,12 +55,16 @@ def refuse_untrusted(config: Any, trusted: Collection[str], ask: Ask) -> None:
     Raises:
         InputError: the config names what none of them has, or what loads or executes; says where, and what to do.
     """
-    for where, text in _texts(config, ""):
-        for resolver in resolvers(text):
+    trusted = {package for package in trusted if package}  # nothing is no package: what has no module is in none
+    for where, text in _nodes(config, ""):
+        for resolver in resolvers(text) if isinstance(text, str) else ():
             if resolver not in RESOLVERS:
                 raise InputError(f"{where}={text}: not taken from a store: {resolver} may make code of a text")
     asked: dict[str, bool] = {}
-    for where, target in _targets(config, ""):
+    for where, target in _nodes(config, ""):
+        name, text = where.rpartition(".")[2], str(target)
+        if name != "_target_" and not (name in NAMING and isinstance(target, str) and ("." in text or "${" in text)):
+            continue
         if "${" in str(target) or not isinstance(target, str):
             raise InputError(f"{where}={target}: not taken from a store: a name that is only known when it is used")
         package = target.partition(".")[0]
@@ -96,32 +100,17 @@ def resolvers(text: str) -> list[str]:
     return found
 
 
-def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+def _nodes(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """All that stands in it, by its dotted key: the values, and the sections and lists that hold them."""
+    if key:
+        yield key, value
     match value:
         case Mapping():
             for name, child in value.items():
-                yield from _texts(child, f"{key}.{name}" if key else str(name))
+                yield from _nodes(child, f"{key}.{name}" if key else str(name))
         case list() | tuple():
             for number, child in enumerate(value):
-                yield from _texts(child, f"{key}[{number}]")
-        case str():
-            yield key, value
-
-
-def _targets(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    match value:
-        case Mapping():
-            for name, child in value.items():
-                path = f"{key}.{name}" if key else str(name)
-                if name == "_target_" or (
-                    name in NAMING and isinstance(child, str) and ("." in child or "${" in child)
-                ):
-                    yield path, child
-                else:
-                    yield from _targets(child, path)
-        case list() | tuple():
-            for number, child in enumerate(value):
-                yield from _targets(child, f"{key}[{number}]")
+                yield from _nodes(child, f"{key}[{number}]")
 
 
 def _refuse_dangers(where: str, target: str, packages: set[str]) -> None:

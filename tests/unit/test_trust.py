@@ -70,8 +70,8 @@ def test_what_only_looks_a_value_up_is_taken():
         "model": {"classes": "${data.classes}"},
         "home": "${oc.env:HOME,/tmp}/x",
         "n": "${oc.select:seed}",
+        "mode": "${besom.mode:${seed}}",
     }
-    config["mode"] = "${besom.mode:${seed}}"
     refuse_untrusted(config, (), no)
 
 
@@ -82,6 +82,11 @@ def test_a_package_that_the_user_names_is_trusted_but_for_what_executes():
     for target in ("pandas.read_pickle", "joblib.load", "sklearn.os.system"):
         with pytest.raises(InputError, match="may load or execute"):
             refuse_untrusted({"model": {"_target_": target}}, ("pandas", "joblib", "sklearn"), no)
+
+
+def test_no_package_at_all_is_none_that_is_trusted():
+    with pytest.raises(InputError, match="may load or execute"):
+        refuse_untrusted({"model": {"_target_": "json.__name__"}}, ("json", ""), no)
 
 
 def test_a_module_of_the_working_directory_is_asked_for_once(tmp_path, monkeypatch):

@@ -148,9 +148,9 @@ def _targets(node: Any) -> Iterator[str]:
         target = str(node.get("_target_", ""))
         if target:
             yield target
-        activation = node.get("activation", "relu")
-        if target.startswith("besom.") and activation not in ACTIVATIONS:
-            yield str(activation)  # a dotted path to a class
+        activation = str(node.get("activation", ""))  # of besom's networks a name, or a path to a class
+        if activation and activation not in ACTIVATIONS and (target.startswith("besom.") or "." in activation):
+            yield activation
         for child in node.values():
             yield from _targets(child)
 

@@ -76,7 +76,8 @@ def test_the_budget_is_spent_exactly_by_as_many_workers_as_asked_for(shell: Shel
     assert {path.name for path in shell.folder.glob("multirun/*/*/workers/*")} == {str(n) for n in range(workers)}
 
 
-def test_a_submitit_job_that_is_faster_than_its_supervisor_is_not_lost(shell: Shell) -> None:
+@pytest.mark.parametrize("folder", ["", "hydra.launcher.submitit_folder=logs/of/%j/jobs"])
+def test_a_submitit_job_that_is_faster_than_its_supervisor_is_not_lost(shell: Shell, folder: str) -> None:
     shell.write(
         "slow.py",
         "import time\n"
@@ -90,8 +91,8 @@ def test_a_submitit_job_that_is_faster_than_its_supervisor_is_not_lost(shell: Sh
         "    return job\n"
         "LocalExecutor._submit_command = submit_and_wait\n",
     )
-    words = ("hydra/launcher=submitit_local", UNRECORDED, "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2")
-    code, said = Sweep(shell, *words, app="import slow\n" + APP).end()
+    words = ["hydra/launcher=submitit_local", UNRECORDED, "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
+    code, said = Sweep(shell, *words, *filter(None, [folder]), app="import slow\n" + APP).end()
     assert code == 0, said
     assert "anew" not in said
     assert_whole(shell, 2, recorded=False)

@@ -102,8 +102,10 @@ def _make_room(launcher: DictConfig, workers: int) -> None:
         case "RayLauncher" if not is_elsewhere(launcher):
             launcher.ray.init.setdefault("num_cpus", workers)  # Ray's own count: each worker takes one of them
         case "LocalLauncher" if "submitit" in launcher._target_:
+            from submitit.core.utils import JobPaths
+
             # a folder named by its job's id is made when the job has begun, which dies if it is first to write there
-            launcher.submitit_folder = launcher.submitit_folder.removesuffix("/%j")
+            launcher.submitit_folder = str(JobPaths.get_first_id_independent_folder(launcher.submitit_folder))
 
 
 class LaunchThread:

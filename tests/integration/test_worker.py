@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
 import pytest
 from doors import BESOM, Shell, eventually
 
+from besom.errors import InputError
 from besom.sweep.attrs import COMMAND
+from besom.sweep.joining import start
 from besom.sweep.study import Study
 from sweeps import Sweep, assert_whole, processes_in, study
 
@@ -72,7 +75,9 @@ def test_a_worker_uses_the_code_of_its_own_folder(
     assert_whole(shell, 3)
 
 
-def test_who_cannot_join_is_told_why(shell: Shell, sweep: Sweep, tmp_path: Path) -> None:
+def test_who_cannot_join_is_told_why(
+    shell: Shell, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage = f"sqlite:///{shell.folder / 'optuna.db'}"
     for words, says in (
         (["ap"], "no study 'ap'"),
@@ -83,6 +88,7 @@ def test_who_cannot_join_is_told_why(shell: Shell, sweep: Sweep, tmp_path: Path)
         assert done.returncode == 2, done.stderr
         assert says in done.stderr
         assert "Traceback" not in done.stderr
+    monkeypatch.setenv("BESOM_STORAGE", "")  # what `start` sets is set back
     kept = Study(storage, "app")
     command = kept.recall(COMMAND)
     for code in (
@@ -91,9 +97,11 @@ def test_who_cannot_join_is_told_why(shell: Shell, sweep: Sweep, tmp_path: Path)
         *("+a._target_=os.system", "+a=${oc.decode:'{_target_: os.system}'}", "model.activation=${n}"),
     ):
         kept.remember(COMMAND, {**command, "arguments": [*command["arguments"], code]})
-        done = shell.run(BESOM, "worker", "--yes", "app")
-        assert done.returncode == 2, done.stdout
-        assert f"besom: {code}: a worker does not take from a storage what names code to run" in done.stderr
+        with pytest.raises(InputError, match=re.escape(f"{code}: a worker does not take from a storage")):
+            start(storage, "app", [])  # which asks before it runs anything, and nobody can answer here
+    done = shell.run(BESOM, "worker", "--yes", "app")
+    assert done.returncode == 2, done.stdout
+    assert f"besom: {code}: a worker does not take from a storage what names code to run" in done.stderr
     kept.remember(COMMAND, {**command, "arguments": [*command["arguments"], "+data.folder=../here"]})
     assert "+data.folder=../here" in shell.run(BESOM, "worker", "app").stdout
     kept.remember(COMMAND, {**command, "arguments": [*command["arguments"], "+folder=../here"], "sweeps": "/theirs"})

@@ -134,21 +134,29 @@ RUNS_CODE = tuple(
 )
 
 
-OUTSIDE = re.compile(r"(?:^|[=\[,'\"/\s])\.\.(?:/|$)")
 FLAGS = ("-m", "--multirun", "-cn", "--config-name")  # in full: argparse takes `--config-d` for `--config-dir`, too
+UPWARDS = re.compile(r"(?:^|[=\[,'\"/\s])\.\.(?:/|$)")
+
+
+def _names_code(argument: str) -> bool:
+    key, _, value = argument.lstrip("+~").partition("=")
+    if argument.startswith("-") and key not in FLAGS:
+        return True
+    # `model=../../tmp/theirs` is a config to Hydra, and so is what stands behind `-cn`; a key with a dot is no group
+    is_config = argument.startswith(("-", ".")) or "." not in key.partition("@")[0]
+    return (
+        "_target_" in argument
+        or key.startswith(RUNS_CODE)
+        or (key.endswith("activation") and ("." in value or "${" in value))
+        or any(resolver not in RESOLVERS for resolver in resolvers(argument))
+        or (is_config and bool(UPWARDS.search(argument)))
+    )
 
 
 def _refuse_foreign_code(arguments: Sequence[str]) -> None:
     """What would run other code than the app: on one's own command line it may stand."""
     for argument in arguments:
-        key = argument.partition("=")[0].lstrip("+~")
-        # `model=../../tmp/theirs` is a config of Hydra's too; a key with a dot is no group's
-        group, value = key.partition("@")[0], argument.partition("=")[2]
-        is_outside = bool(OUTSIDE.search(argument)) and ("." not in group or argument.startswith((".", "-")))
-        is_flag = argument.startswith("-") and not argument.startswith(tuple(f"{flag}=" for flag in FLAGS))
-        names_code = "_target_" in argument or (key.endswith("activation") and ("." in value or "${" in value))
-        makes_code = any(resolver not in RESOLVERS for resolver in resolvers(argument))
-        if names_code or makes_code or is_outside or (is_flag and argument not in FLAGS) or key.startswith(RUNS_CODE):
+        if _names_code(argument):
             raise InputError(
                 f"{argument}: a worker does not take from a storage what names code to run; start the worker with it, "
                 f"behind the study's name, or start the app yourself: ... -m hydra.sweeper.join=true {argument}"

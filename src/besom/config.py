@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
-from besom.errors import InputError, near
+from besom.errors import InputError, first_line, near
 from besom.secrecy import public_value
 from besom.settings import Settings
 
@@ -35,7 +35,7 @@ def load(cfg: DictConfig) -> Settings:
     except MissingMandatoryValue as error:
         raise InputError(f"{error.full_key}: missing; give it a value: {error.full_key}=...") from error
     except OmegaConfBaseException as error:
-        raise InputError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{error.full_key or 'config'}: {first_line(error)}") from error
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:

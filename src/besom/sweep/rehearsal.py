@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from besom.errors import InputError
+from besom.errors import InputError, first_line
 from besom.sweep.space import Space, Value, as_text
 from besom.sweep.sweeps_own import refuse_another
 
@@ -35,7 +35,7 @@ def rehearse(space: Space, context: HydraContext, config: DictConfig) -> list[tu
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
         except (HydraException, OmegaConfBaseException) as error:
-            reasons = [str(cause).strip().splitlines()[0] for cause in (error, error.__cause__) if cause]
+            reasons = [first_line(cause) for cause in (error, error.__cause__) if cause]
             raise InputError(f"{where}: {' '.join(reasons)}") from error
         rehearsed.append((point, composed))
     return rehearsed

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from besom.errors import InputError
+from besom.errors import InputError, first_line
 from besom.secrecy import without_passwords
 
 WORKERS = "workers"  # beside the trials' folders
@@ -53,7 +53,7 @@ def folder_of(config: DictConfig) -> str:
         given = _raw(config.hydra.sweep)["dir"]
         raise InputError(
             f"hydra.sweep.dir={given}: a sweep has one folder, made before its first trial, and this cannot be "
-            f"resolved then: {str(error).splitlines()[0]}"
+            f"resolved then: {first_line(error)}"
         ) from error
 
 
@@ -67,7 +67,7 @@ def trial_name(config: DictConfig) -> str:
     try:
         name = str(config.hydra.sweep.subdir)
     except OmegaConfBaseException as error:
-        raise InputError(f"hydra.sweep.subdir cannot be resolved: {str(error).splitlines()[0]}") from error
+        raise InputError(f"hydra.sweep.subdir cannot be resolved: {first_line(error)}") from error
     parts = PurePath(name).parts
     if name == number:
         return number

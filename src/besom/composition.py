@@ -119,6 +119,8 @@ def _no_yaml(error: YAMLError) -> str:
 
 
 def _refused_override(error: ConfigCompositionException) -> str:
+    if there := re.match(r"Could not append to config. An item is already at '([^']+)'", str(error)):
+        return f"+{there[1]}: there is such a key already; change it without the +: {there[1]}=..."
     found = re.match(r"Could not override '([^']+)'", str(error))
     cause = error.__cause__
     if found is None:

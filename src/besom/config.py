@@ -54,6 +54,9 @@ def _problems(error: ValidationError, cfg: DictConfig) -> Iterator[str]:
             yield f"{key}: no such key{near(path[-1], [str(name) for name in section if str(name) != path[-1]])}"
         elif problem["type"] == "missing":
             yield f"{key}: missing; give it a value"
+        elif problem["type"] in ("list_type", "tuple_type") and isinstance(problem["input"], int | float | str):
+            given = public_value(key, problem["input"])
+            yield f"{key}={given}: a list is meant: {key}=[{given}, ...]"
         else:
             given = "" if isinstance(problem["input"], Mapping) else f"={public_value(key, problem['input'])}"
             yield f"{key}{given}: {problem['msg'].removeprefix('Value error, ')}"

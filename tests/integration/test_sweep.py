@@ -313,7 +313,7 @@ def test_a_sweep_file_of_the_users_own_and_a_conf_folder_come_first(shell: Shell
         """\
 # @package _global_
 defaults: [override /hydra/sweeper: besom]
-hydra: {sweeper: {study_name: mine, n_trials: 1, params: {optimizer.lr: 'interval(0.001, 0.002)'}}}
+hydra: {sweeper: {n_trials: 1, params: {optimizer.lr: 'interval(0.001, 0.002)'}}}
 trainer: {max_epochs: 1}
 """,
     )
@@ -321,7 +321,7 @@ trainer: {max_epochs: 1}
     assert done.returncode == 0, done.stderr
     _, [run] = split(shell.runs())
     assert run.data.params["model.width"] == "4"
-    assert run.data.tags["besom.study"] == "mine"
+    assert run.data.tags["besom.study"] == "digits", "a sweep without a study_name is named by its file"
 
 
 def test_any_hydra_app_is_swept_unchanged(shell: Shell) -> None:

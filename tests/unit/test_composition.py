@@ -89,6 +89,7 @@ def refused(tmp_path, monkeypatch):
         (["hydra.sweep.dirr=x"], "did you mean 'dir'"),
         (["hydra.sweeper.n_trials=null"], "hydra.sweeper.n_trials=null: it cannot be null"),
         (["hydra.sweeper.n_trials=many"], "hydra.sweeper.n_trials=many: "),
+        (["+seed=1"], "+seed: there is such a key already; change it without the +: seed=..."),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -148,6 +148,9 @@ REFUSED = {
     ("data=image_folder", "data.source.folder=nowhere"): "data.source.folder=nowhere: no such folder",
     ("data=image_folder", "data.source.folder=.", "data.source.channels=2"): "data.source.channels=2: ",
     ("data=image_folder", "data.source.folder=.", "data.source.size=[64]"): "data.source.size=[64]: ",
+    ("data=image_folder", "data.source.folder=.", "data.source.size=8"): (
+        "data.source.size=8: a list is meant: data.source.size=[8, ...]"
+    ),
     ("trainer.max_epochs=0",): "trainer.max_epochs=0: Input should be greater than or equal to 1",
     ("trainer.accelerator=tpu",): "trainer.accelerator=tpu: ",
     ("trainer.precision=8",): "trainer.precision=8: ",

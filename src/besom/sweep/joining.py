@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import re
 import shlex
 import signal
@@ -82,7 +83,8 @@ def join(sweep: Sweep) -> None:
     worker = Worker(_as_swept(plan, study), sweep.app)
     workers = min(len(plan.slots), study.owed(study.recall(N_TRIALS)))
     launcher = make_launcher(sweep.app, worker, study.folder, workers)
-    where = f"workers/{socket.gethostname()}-{os.getpid()}"
+    # two containers may have equal names, and processes of equal numbers
+    where = f"workers/{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     say(f"study {study.name}: {workers} more at a time\nCtrl-C gives their trials back", flush=True)
     os.environ[SWEPT] = study.identity
     launched = LaunchThread().start(lambda: launch(launcher, plan.space.fixed, workers, where))

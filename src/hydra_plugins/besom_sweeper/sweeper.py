@@ -22,11 +22,17 @@ from besom.directions import register
 
 
 def _job_name(*, _root_: DictConfig) -> str:
-    """The app's name, where `hydra.job.name` is each trial's own and cannot be resolved for the sweep."""
+    """The name of the sweep's file in besom's own app, or else the app's name.
+
+    Hydra's, where `hydra.job.name` is each trial's own and cannot be resolved for the sweep.
+    """
+    script = str(JobRuntime.instance().get("name"))
     try:
-        return str(_root_.hydra.job.name)
+        name = str(_root_.hydra.job.name)
     except OmegaConfBaseException:
-        return str(JobRuntime.instance().get("name"))
+        return script
+    sweep = _root_.hydra.runtime.choices.get("sweeps") if "besom.app" in sys.modules else None
+    return str(sweep) if sweep and name == script else name
 
 
 resolvers.register("besom.job_name", _job_name)
@@ -44,7 +50,7 @@ class BesomSweeperConf:
     _recursive_: bool = False
     # the study
     storage: str | None = "sqlite:///optuna.db"
-    study_name: str | None = "${besom.job_name:}"  # hydra.job.name
+    study_name: str | None = "${besom.job_name:}"  # of the sweep's file, or else hydra.job.name
     # of a study that is there with other settings or data; anyway: they hold from here on, which is recorded;
     # fork: it is left as it is, and a study of its own uses its trials where they fit
     resume: str | None = "continue"

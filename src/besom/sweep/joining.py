@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import re
+import secrets
 import shlex
 import signal
 import socket

@@ -78,7 +78,7 @@ class Sweep:
 
     def workers(self) -> list[psutil.Process]:
         supervisor = psutil.Process(self.process.pid)
-        return [child for child in supervisor.children() if "besom.sweep" in child.cmdline()]
+        return [child for child in supervisor.children(recursive=True) if child.name() == "besom-worker"]
 
     def suspend_worker(self) -> psutil.Process:
         """Its only one; not while it writes into the study's file, for which everybody would wait."""
@@ -129,6 +129,14 @@ def study(shell: Shell, name: str = "app", *, storage: str | None = None) -> opt
 
 def study_is_short(shell: Shell, n_trials: int) -> bool:
     return sum(trial.state.is_finished() for trial in study(shell).trials) < n_trials
+
+
+def lives(pid: int) -> bool:
+    """A process that has ended, and whose end nobody has looked at yet, does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def processes_in(folder: Path) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,11 @@ class ProcessIdentity:
     @classmethod
     def mine(cls, **more: Any) -> Self:
         """Of this process; `more`: what a subclass adds."""
-        pid = os.getpid()
+        return cls.of(os.getpid(), **more)
+
+    @classmethod
+    def of(cls, pid: int, **more: Any) -> Self:
+        """Of the process that has this number now."""
         started = _started(pid)
         return cls(host=socket.gethostname(), machine=this_machine(), pid=pid, started=started or 0, **more)
 
@@ -107,3 +112,9 @@ def _is_hidden(pid: int) -> bool:
     except (ProcessLookupError, OverflowError, ValueError):
         return False
     return False
+
+
+def call_this(name: str) -> None:
+    """In what `top`, `ps` and `pstree` show; of at most 15 letters."""
+    with suppress(OSError):  # not Linux
+        (PROC / "self/comm").write_text(name)

@@ -41,7 +41,9 @@ if __name__ == "__main__":
 """
 KILLS = int(os.environ.get("BESOM_CHAOS_KILLS", "8"))
 SEED = int(os.environ.get("BESOM_CHAOS_SEED", "0"))
-VICTIMS = ("a trial", "a worker", "the supervisor", "everything")
+VICTIMS = (
+    *("a trial", "a worker", "the page", "the warm process", "that of the trials", "the supervisor", "everything"),
+)
 MORE = 20  # trials, whenever the budget is spent
 
 
@@ -63,34 +65,29 @@ class Chaos:
 
     def pids(self, victim: str) -> list[int]:
         ours = [pid for pid in processes_in(self.shell.folder) if pid != self.process.pid]
-        leaders = [pid for pid in ours if _leads_a_session(pid)]
-        workers = [pid for pid in leaders if "besom.sweep" in _command(pid)]
         match victim:
             case "the supervisor":
                 return [self.process.pid]
             case "everything":
                 return [self.process.pid, *ours]
-            case "a worker":
-                return workers[:1]
+            case "the warm process":
+                return [pid for pid in ours if _name(pid) == "besom-warm"][:1]
+            case "that of the trials":  # which the first one has forked
+                return [pid for pid in ours if _name(pid) == "besom-warm"][1:]
             case _:
-                return [pid for pid in leaders if pid not in workers][:1]
+                return [pid for pid in ours if _name(pid) == f"besom-{victim.removeprefix('a ').removeprefix('the ')}"][
+                    :1
+                ]
 
     def doctor(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.shell.run(BESOM, "doctor", "app", *words)
 
 
-def _leads_a_session(pid: int) -> bool:
+def _name(pid: int) -> str:
     try:
-        return os.getsid(pid) == pid
-    except ProcessLookupError:
-        return False
-
-
-def _command(pid: int) -> list[str]:
-    try:
-        return psutil.Process(pid).cmdline()
+        return psutil.Process(pid).name()
     except psutil.Error:
-        return []
+        return ""
 
 
 def _kill(pids: list[int]) -> int:

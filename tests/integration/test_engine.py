@@ -13,7 +13,7 @@ import psutil
 import pytest
 from doors import Shell, eventually
 
-from sweeps import APP, UNRECORDED, Sweep, assert_whole, processes_in, study, study_is_short
+from sweeps import APP, UNRECORDED, Sweep, assert_whole, lives, processes_in, study, study_is_short
 
 pytestmark = pytest.mark.usefixtures("stocked")
 
@@ -158,7 +158,7 @@ def test_a_worker_that_comes_back_late_is_refused(shell: Shell) -> None:
     sweep = Sweep(shell, "+how=hang once", "hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=1")
     first = sweep.wait_for_attempt(0)
     worker = sweep.suspend_worker()
-    eventually(lambda: not psutil.pid_exists(first), "the trial of the silent worker to end itself")
+    eventually(lambda: not lives(first), "the trial of the silent worker to end itself")
     eventually(lambda: study(shell).trials[0].user_attrs.get("besom.ends") == ["lost"], "the trial to be given back")
     worker.resume()
     code, said = sweep.end()

@@ -1,4 +1,4 @@
-"""One try at a trial, in a process of its own, forked from a fork server that has done the slow imports once.
+"""One try at a trial, in a process of its own, forked from the warm process, which has done the slow imports once.
 
 Whatever the task function does to its process (a segfault, `os._exit`, leaked state), the worker and the next trial are
 untouched. Both sides speak over a pipe: the trial reports and waits for the verdict; its last word is an `Outcome`.
@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Self
@@ -25,55 +25,19 @@ import cloudpickle
 from omegaconf import DictConfig
 
 from besom import trial
-from besom.environment import restore_users_own, set_for_besom
+from besom.environment import restore_users_own
+from besom.processes import call_this
 from besom.sweep import ending, ranks
 from besom.sweep.job import App
 from besom.sweep.outcome import Outcome, Terms, death, oom_kills
 from besom.sweep.output import CappedOutput
-from besom.sweep.preload import Asked, take_asked
 from besom.sweep.reseed import reseed
 from besom.sweep.script import become
+from besom.sweep.warm_process import trials
 
 POLL_S = 0.5  # between two looks at whether the sweep is to stop
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
-# a cluster that takes a machine back may send them to every process of a job; the worker is meant
-TO_WORKER = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-# of Linux's C library: memory that a step has freed is kept for the next step, in large pages; else each of a CNN's
-# tensors is asked of the kernel anew, which takes a tenth of a step
-MALLOC = ":".join(
-    f"glibc.malloc.{name}={value}"
-    for name, value in (("hugetlb", 1), ("mmap_threshold", 1 << 25), ("trim_threshold", 1 << 32), ("top_pad", 1 << 26))
-)
 STOPPED = Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
-
-
-def warm_up(app: App) -> None:
-    """Start the fork server with the app's modules imported; trials fork from it. Returns at once."""
-    set_for_besom("GLIBC_TUNABLES", MALLOC, keep=True)
-    # a trial is told its worker's start method, and would not know that of joblib's processes, "loky"
-    multiprocessing.set_start_method("forkserver", force=True)
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["besom.sweep.warm", "besom.sweep.warmed"])
-    from multiprocessing.forkserver import ensure_running
-
-    Asked.of(app.preload, app.program).ask()
-    with _deaf():
-        ensure_running()
-    take_asked()
-
-
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """What is started meanwhile ignores what is meant for the worker, and so does what that forks."""
-    if threading.current_thread() is not threading.main_thread():  # it has no signals either
-        yield
-        return
-    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in TO_WORKER}
-    try:
-        yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler or signal.SIG_DFL)  # None: one that Python knows nothing of
 
 
 class Attempt:
@@ -92,12 +56,16 @@ class Attempt:
         self._output = CappedOutput(output)
         self._pipe, theirs = multiprocessing.Pipe()
         feels, self._leash = multiprocessing.Pipe(duplex=False)
-        arguments = (app.pickled, theirs, feels, terms.leash_s, str(output))
-        self._process = multiprocessing.get_context("forkserver").Process(target=_run, args=arguments, name="trial")
-        self._process.start()
-        self.pid: int = self._process.pid  # type: ignore[assignment]  # it has one, now that it is started
-        theirs.close()
-        feels.close()
+        with theirs, feels:
+            fds = (theirs.fileno(), feels.fileno())
+            self._process = trials().fork("besom.sweep.attempt:run", app.pickled, terms.leash_s, str(output), fds=fds)
+
+    def begin(self) -> int | None:
+        """The number of its process, as soon as that is there; None: the sweep is to stop."""
+        while not self._process.has_begun(POLL_S):
+            if self._terms.should_stop():
+                return None
+        return self._process.pid
 
     def pull(self) -> None:
         """Let the trial feel its worker; may be called from any thread."""
@@ -107,6 +75,8 @@ class Attempt:
 
     def outcome(self, config: DictConfig) -> Outcome:
         """Run the trial of that config to its end. Its process, unless it has died, is there until `__exit__`."""
+        if self.begin() is None:
+            return STOPPED
         self._begun = True
         with contextlib.suppress(OSError):  # it has died already, as is seen next
             self._pipe.send_bytes(self._app.packed(config))
@@ -117,20 +87,21 @@ class Attempt:
 
     def __exit__(self, *_: object) -> None:
         """Nothing of the trial is left."""
+        if self._process.has_begun():
+            self._end()
+        for end in (self._process, self._pipe, self._leash, self._output):  # one that comes later finds itself alone
+            end.close()
+
+    def _end(self) -> None:
         if not self._begun or self._has_spoken:
             self._pipe.close()  # on which it waits: for its config, or to be looked at for the last time
         # it has said its last word, and is on its way out
-        self._process.join(timeout=ending.LIMIT_S + 2.0 if self._has_spoken or not self._begun else 1.0)
+        self._process.join(ending.LIMIT_S + 2.0 if self._has_spoken or not self._begun else 1.0)
         if self._process.is_alive():
-            self._process.terminate()
+            self._process.send(signal.SIGTERM)
             self._process.join(GRACE_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self._process.send(signal.SIGKILL, group=True)
         self._process.join()
-        self._process.close()
-        self._pipe.close()
-        self._leash.close()
-        self._output.close()
 
     def _follow(self) -> Outcome:
         timeout_s = self._terms.timeout_s
@@ -163,12 +134,14 @@ class Attempt:
 
     def _death(self) -> Outcome:
         memory_ran_out = oom_kills() > self._oom_kills
+        if self._process.is_lost:
+            return Outcome("interrupted", kind="lost", reason="the process that trials are forked from has died")
         if self._is_cut() and not memory_ran_out:
             reason = "the trial ended itself: its worker could not renew the lease in time"
             return Outcome("interrupted", kind="lost", reason=reason)
         if self._process.exitcode == -signal.SIGTERM:  # sent to all: the worker is hearing it too
             time.sleep(POLL_S)
-        return self._unless_stopped(death(self._process.exitcode, memory_ran_out=memory_ran_out))
+        return self._unless_stopped(death(self._process.join(), memory_ran_out=memory_ran_out))
 
     def _unless_stopped(self, outcome: Outcome) -> Outcome:
         """What fails while everything is being stopped is no failure of the trial's."""
@@ -191,22 +164,20 @@ class _Worker:
         return bool(self._pipe.recv())
 
 
-def _run(app: bytes, pipe: Connection, leash: Connection, leash_s: float, output: str) -> None:
+def run(app: bytes, leash_s: float, output: str, pipe: int, leash: int) -> None:
+    """In a process that has just been forked; of `Attempt`, at the other ends of the two pipes."""
+    call_this("besom-trial")
     os.setsid()  # so that what it starts can be ended with it
-    ending.begin()
     reseed()
+    set_threads(os.environ)
     restore_users_own()
     with contextlib.suppress(OSError):  # the disk is full: what it says is lost, and told by its worker
         write_output_to(output)
-    threading.Thread(target=_feel, args=(leash, leash_s), name="besom-leash", daemon=True).start()
+    felt = Connection(leash, writable=False)
+    threading.Thread(target=_feel, args=(felt, leash_s), name="besom-leash", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with which the worker ends it
-    # what the task function starts (a DataLoader's workers) should start as it would outside a sweep
-    multiprocessing.set_start_method(None, force=True)
-    try:
-        _try(cloudpickle.loads(app), pipe)
-    finally:
-        ending.end()
+    _try(cloudpickle.loads(app), Connection(pipe))
 
 
 def _try(app: App, pipe: Connection) -> None:
@@ -232,6 +203,15 @@ def _feel(leash: Connection, leash_s: float) -> None:
     except (EOFError, OSError):
         print("besom: the worker of this trial is gone; the trial ends itself", flush=True)
     os.killpg(0, signal.SIGKILL)
+
+
+def set_threads(environ: Mapping[str, str]) -> None:
+    """Of the BLAS libraries that the warm process has loaded with one: as the environment of a trial asks for."""
+    wanted = environ.get("OPENBLAS_NUM_THREADS") or environ.get("OMP_NUM_THREADS") or ""
+    if "numpy" in sys.modules and wanted.isdecimal() and wanted != "1":
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(int(wanted), user_api="blas")
 
 
 def write_output_to(path: str) -> None:

@@ -1,4 +1,4 @@
-"""A trial's process ends as a Python process does, though it was forked from another."""
+"""A process ends as a Python process does, though it was forked from another."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ def begin() -> None:
         about.atexit = False
 
 
-def end(limit_s: float = LIMIT_S) -> None:
+def end(code: int = 0, limit_s: float = LIMIT_S) -> None:
     """Wait for its threads, run what was registered to be run at its end, write what was left to write.
+
+    `code`: with which the process is about to exit.
 
     What is not done after `limit_s` is not waited for: the process ends then.
     """
-    timer = threading.Timer(limit_s, _give_up, (limit_s,))
+    timer = threading.Timer(limit_s, _give_up, (code, limit_s))
     timer.daemon = True
     timer.start()
     threading._shutdown()  # type: ignore[attr-defined]  # as Python does first
@@ -38,6 +40,6 @@ def end(limit_s: float = LIMIT_S) -> None:
     timer.cancel()
 
 
-def _give_up(limit_s: float) -> None:
-    print(f"besom: this trial's process has not ended {limit_s:g} s after its result; it is ended", flush=True)
-    os._exit(0)
+def _give_up(code: int, limit_s: float) -> None:
+    print(f"besom: this process has not ended {limit_s:g} s after its result; it is ended", flush=True)
+    os._exit(code)

@@ -15,8 +15,9 @@ from besom.disk import full_disk, has_room
 from besom.errors import RunError
 from besom.secrecy import masked, public_override
 from besom.storable import on_one_line
-from besom.sweep.attempt import Attempt
+from besom.sweep.attempt import STOPPED, Attempt
 from besom.sweep.attrs import OVERRIDES, RUN, TRIAL
+from besom.sweep.fork_server import ServerGone
 from besom.sweep.in_place import InPlace
 from besom.sweep.job import App
 from besom.sweep.lease import LeaseLost
@@ -93,6 +94,9 @@ class Hold:
         except LeaseLost:
             self._give_up()
             raise
+        except ServerGone:  # so will be the next trial's, of this worker
+            self._hand_back()
+            raise
         except RunError:  # the study cannot be reached: whoever finds the trial gives it back
             raise
         except Exception as error:  # what the trial has done to its folder, say: the worker goes on with the next one
@@ -101,8 +105,7 @@ class Hold:
             words = full_disk(error)
             outcome = disk_full(words) if words else Outcome("failed", kind="broken", reason=reason)
         except BaseException:  # this worker is to end: another takes the trial
-            self._queue.requeue(self._claim, "interrupted")
-            self._end_run(Outcome("interrupted"), again=True)
+            self._hand_back()
             raise
         finally:
             self._let_go.set()
@@ -117,6 +120,11 @@ class Hold:
             self._give_up()
             raise
         self._end_run(outcome, again)
+
+    def _hand_back(self) -> None:
+        """Nothing is held against the trial."""
+        self._queue.requeue(self._claim, "interrupted")
+        self._end_run(Outcome("interrupted"), again=True)
 
     def _stop_for_want_of_space(self, words: str) -> None:
         """No further trial is begun, which would meet the same."""
@@ -148,7 +156,9 @@ class Hold:
                 config = self._app.compose(number, overrides, folder)
             except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
                 return Outcome("failed", kind="config", reason=masked(f"{type(error).__name__}: {error}"))
-            with sampled(self._run_log, self._attempt.pid, self._plan.system_metrics_s if self._record else None):
+            if (pid := self._attempt.begin()) is None:
+                return STOPPED
+            with sampled(self._run_log, pid, self._plan.system_metrics_s if self._record else None):
                 outcome = self._attempt.outcome(config)
         score = self._score(outcome, time.monotonic() - began)
         try:

@@ -27,7 +27,9 @@ class InPlace:
     def __init__(self, app: App, terms: Terms) -> None:
         self._app = app
         self._terms = terms
-        self.pid = os.getpid()
+
+    def begin(self) -> int:
+        return os.getpid()
 
     def pull(self) -> None:
         """There is no leash: this trial cannot outlive its worker."""

@@ -16,11 +16,13 @@ import socket
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.plugins.launcher import Launcher
 
 from besom.encoding import say
 from besom.errors import InputError, RunError, near
@@ -28,11 +30,13 @@ from besom.secrecy import HIDDEN, masked
 from besom.sweep.attrs import COMMAND, DEADLINE, N_TRIALS, TRACKING
 from besom.sweep.command import Command
 from besom.sweep.fingerprint import fingerprint
-from besom.sweep.launch import LaunchThread, ask_to_leave, kill_all, launch, make_launcher
+from besom.sweep.launch import LaunchThread, ask_to_leave, is_local, kill_all, launch, make_launcher
 from besom.sweep.plan import Plan, Sweep
+from besom.sweep.preload import Asked as Preload
 from besom.sweep.rehearsal import rehearse
 from besom.sweep.storage import open_storage
 from besom.sweep.study import LOOK_S, SWEPT, Shared, Study
+from besom.sweep.warm_process import Order, WarmProcess
 from besom.sweep.worker import Worker
 from besom.trust import RESOLVERS, ask_on_terminal, resolvers
 
@@ -82,12 +86,25 @@ def join(sweep: Sweep) -> None:
         study.note_changes([f"a worker on {socket.gethostname()}: {change}" for change in changes])
     worker = Worker(_as_swept(plan, study), sweep.app)
     workers = min(len(plan.slots), study.owed(study.recall(N_TRIALS)))
-    launcher = make_launcher(sweep.app, worker, study.folder, workers)
+    with _warm(sweep, study) as warm:
+        _join(sweep, study, make_launcher(sweep.app, worker, study.folder, workers, warm), workers)
+    say(f"study {study.name} needs no more workers")
+
+
+def _warm(sweep: Sweep, study: Study) -> AbstractContextManager[WarmProcess | None]:
+    if not is_local(sweep.app):
+        return nullcontext()
+    app = sweep.app
+    order = Order(Preload.of(app.preload, app.program), True, study.recall(TRACKING) is not None)
+    return WarmProcess(app, order, environ=sweep.plan.slots[0].threads_environment(os.environ))
+
+
+def _join(sweep: Sweep, study: Study, launcher: Launcher, workers: int) -> None:
     # two containers may have equal names, and processes of equal numbers
     where = f"workers/{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     say(f"study {study.name}: {workers} more at a time\nCtrl-C gives their trials back", flush=True)
     os.environ[SWEPT] = study.identity
-    launched = LaunchThread().start(lambda: launch(launcher, plan.space.fixed, workers, where))
+    launched = LaunchThread().start(lambda: launch(launcher, sweep.plan.space.fixed, workers, where))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     try:
         _until(launched)
@@ -100,7 +117,6 @@ def join(sweep: Sweep) -> None:
         raise
     if failure := launched.exception():
         raise RunError(f"a worker died: {failure}") from failure
-    say(f"study {study.name} needs no more workers")
 
 
 def _as_swept(plan: Plan, study: Study) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import cloudpickle
 import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -22,13 +24,17 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from besom.environment import set_for_besom
+from besom.processes import call_this
 from besom.secrecy import public_override
 from besom.sweep.attempt import write_output_to
-from besom.sweep.job import App, for_workers, python_path
+from besom.sweep.fork_server import LOST, Forked
+from besom.sweep.job import App, Job, for_workers, python_path
 from besom.sweep.lease import Lease
+from besom.sweep.warm_process import WarmProcess
 from hydra_plugins.besom_launcher.local import LocalLauncher
 
 Launch = Callable[[], None]
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,10 @@ class Launched:
         return result
 
 
-def make_launcher(app: App, worker: TaskFunction, folder: Path, workers: int) -> Launcher:
+def make_launcher(app: App, worker: TaskFunction, folder: Path, workers: int, warm: WarmProcess | None) -> Launcher:
     """The one the user chose, or besom's own `local`, for so many workers at once; their folders are made in `folder`.
+
+    `warm`: from which workers on this machine are forked.
 
     Raises:
         InputError: it is not installed.
@@ -64,12 +72,53 @@ def make_launcher(app: App, worker: TaskFunction, folder: Path, workers: int) ->
         config.hydra.sweep.dir = str(folder)
         _make_room(config.hydra.launcher, workers)
     task, context = Launched(worker), for_workers(app.context)
-    if config.hydra.launcher._target_.endswith(".BasicLauncher"):  # Hydra's default runs one job after the other
+    if warm and is_local(app):
         # not by way of the config: Hydra 1.4 refuses a job whose launcher is not the sweep's
-        local = LocalLauncher()
+        local = _WarmLauncher(warm)
         local.setup(hydra_context=context, task_function=task, config=config)
         return local
     return Plugins.instance().instantiate_launcher(context, task, config)
+
+
+def is_local(app: App) -> bool:
+    """Whether besom starts the workers itself. Hydra's own default would run one after the other."""
+    return str(app.config.hydra.launcher._target_).endswith((".BasicLauncher", ".LocalLauncher")) and (
+        "submitit" not in app.config.hydra.launcher._target_
+    )
+
+
+_forked: list[Forked] = []  # the workers of this process that it has not started itself
+
+
+class _WarmLauncher(LocalLauncher):
+    """Forks the jobs from the warm process."""
+
+    def __init__(self, warm: WarmProcess) -> None:
+        self._warm = warm
+
+    def start(self, job: Job, log: Path) -> Callable[[], int]:
+        process = self._warm.workers.fork("besom.sweep.launch:work", cloudpickle.dumps(job), str(log))
+        _forked.append(process)
+        return lambda: _end_of(process)
+
+
+def work(job: bytes, log: str) -> None:
+    """In a process that has just been forked: be a worker."""
+    call_this("besom-worker")
+    os.setsid()  # Ctrl-C reaches the one who started it, and he decides
+    write_output_to(log)
+    cloudpickle.loads(job).run()
+
+
+def _end_of(process: Forked) -> int:
+    """Its exit code. One whose server has died gives its trial back: another takes its place."""
+    code = process.join()
+    while process.is_lost and process.is_alive():
+        process.send(signal.SIGTERM)
+        time.sleep(POLL_S)
+    _forked.remove(process)
+    process.close()
+    return LOST if code is None else code
 
 
 def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int, where: str = "workers") -> None:
@@ -136,7 +185,9 @@ class LaunchThread:
 
 def ask_to_leave() -> None:
     """The workers that this process has started give their trials back."""
-    for child in psutil.Process().children():
+    for worker in _forked:
+        worker.send(signal.SIGTERM)
+    for child in psutil.Process().children():  # the warm process is deaf to it
         with suppress(psutil.NoSuchProcess):
             child.terminate()
 

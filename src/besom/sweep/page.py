@@ -48,8 +48,9 @@ log = logging.getLogger(__name__)
 class Page:
     """Of a study in a store."""
 
-    def __init__(self, study: Study, store: Store) -> None:
+    def __init__(self, study: Study, store: Store, say: Callable[[str], None] = say) -> None:
         self._study = study
+        self._say = say
         self._store = store
         self._run: str | None = study.recall(PARENT_RUN)
         self._ask = partial(persistently, where=f"tracking_uri={masked(store.uri)}")
@@ -107,7 +108,7 @@ class Page:
         if other := self._store.last({"besom.study": name}):
             began = datetime.fromtimestamp(other.info.start_time / 1000).astimezone()
             where = other.data.tags.get("besom.folder", "another folder")
-            say(
+            self._say(
                 f"study {name}: MLflow has a study of that name already, begun {began:%Y-%m-%d %H:%M} in {where}. "
                 f"It is not in {masked(self._study.url)}: this one is new, numbered from 0, with a run of its own. "
                 "If the other one's storage was deleted or moved, put it back or name it, hydra.sweeper.storage=...; "
@@ -163,7 +164,7 @@ class Page:
 
     def _take_up(self) -> None:
         if strays := self._ask(self._store.strays):
-            say(strays)
+            self._say(strays)
         if self._run is None:
             self.begin()
             return

@@ -1,19 +1,16 @@
-"""What the fork server of trials is asked to import, handed over by its environment."""
+"""What the warm process is asked to import for trials."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-import json
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from besom.sweep.program import Program
 
-ASKED = "BESOM_PRELOAD"  # in the environment of the fork server alone
 # they start threads or take a GPU, some only with their first use: each trial imports them for itself
 NEVER = frozenset(
     ("mlflow", "ray", "wandb", "tensorflow", "jax", "jaxlib", "cupy", "pycuda", "comet_ml", "neptune", "clearml")
@@ -32,16 +29,6 @@ class Asked:
 
     def without(self, module: str) -> Self:
         return replace(self, found=tuple(other for other in self.found if other != module))
-
-    def ask(self) -> None:
-        """What is started now and imports `besom.sweep.warm` is asked."""
-        os.environ[ASKED] = json.dumps(asdict(self))
-
-
-def take_asked() -> Asked:
-    """Once: no trial finds it in its environment."""
-    asked = os.environ.pop(ASKED, None)
-    return Asked(**{key: tuple(value) for key, value in json.loads(asked).items()}) if asked else Asked()
 
 
 def imported(program: Program) -> Iterator[str]:

@@ -30,7 +30,7 @@ def prove(sweep: Sweep) -> Sweep:
     check(plan.sampler, plan.space, plan.pruner, len(plan.objectives), is_shared=is_shared)
     make_terminator(plan.rules.terminator)
     # one not installed refuses here
-    make_launcher(app, Worker(plan, app), Path(str(app.config.hydra.sweep.dir)).absolute(), len(plan.slots))
+    make_launcher(app, Worker(plan, app), Path(str(app.config.hydra.sweep.dir)).absolute(), len(plan.slots), None)
     for point in sweep.enqueue:
         plan.space.known_point(point)
     return replace(sweep, plan=replace(plan, fingerprint=fingerprint(plan.space, composed)))

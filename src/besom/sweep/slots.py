@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import joblib
@@ -38,6 +38,10 @@ class Slot:
         # by bus, as nvidia-smi counts: CUDA's own order is by speed
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if self.gpus else {}
         return threads | order | ({} if self.gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)})
+
+    def threads_environment(self, users: Mapping[str, str]) -> dict[str, str]:
+        """What is the same for all slots of a machine: all but their GPUs."""
+        return replace(self, gpus=None).environment(users)
 
 
 @dataclass(frozen=True)

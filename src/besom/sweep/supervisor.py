@@ -12,7 +12,9 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
@@ -40,10 +42,12 @@ from besom.sweep.command import Command
 from besom.sweep.findings import Findings
 from besom.sweep.fork import open_or_fork
 from besom.sweep.hold import BEATS
-from besom.sweep.launch import LaunchThread, ask_to_leave, kill_all, launch, make_launcher
+from besom.sweep.launch import LaunchThread, ask_to_leave, is_local, kill_all, launch, make_launcher
 from besom.sweep.lease import Watch
 from besom.sweep.page import Page
+from besom.sweep.page_process import PageProcess
 from besom.sweep.plan import Plan, Sweep
+from besom.sweep.preload import Asked as Preload
 from besom.sweep.proof import prove
 from besom.sweep.queue import Queue
 from besom.sweep.stopping import Judge
@@ -51,6 +55,7 @@ from besom.sweep.storage import StorageDamaged, StorageFull
 from besom.sweep.study import SWEPT, Shared, Stop, Study, StudyChanged, differences, listed
 from besom.sweep.terminal import Progress, progress
 from besom.sweep.terminal.lines import summary
+from besom.sweep.warm_process import Order, WarmProcess
 from besom.sweep.worker import Asked, Worker
 from besom.tracking import AwayError, Store
 from besom.tracking.facts import commit
@@ -126,7 +131,24 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     study.remember(TRACKING, plan.tracking_uri)
     study.remember(EXPERIMENT, plan.experiment)
     study.remember(FIXED, list(map(public_override, plan.space.fixed)))
-    page = Page(study, store) if store else None
+    with _WarmProcesses(sweep, study) as warm:
+        page = _page(study, store, warm) if store else None
+        _bring_to_budget(sweep, study, watch, renew, page, warm)
+
+
+def _page(study: Study, store: Store, warm: _WarmProcesses) -> Page | PageProcess:
+    return PageProcess(study, store, warm.now.workers) if warm.now else Page(study, store)
+
+
+def _bring_to_budget(
+    sweep: Sweep,
+    study: Study,
+    watch: Watch,
+    renew: Callable[[], None],
+    page: Page | PageProcess | None,
+    warm: _WarmProcesses,
+) -> None:
+    plan = sweep.plan
     is_open = page.open() if page else lambda: True
     ended: Status = "FAILED"
     try:
@@ -135,8 +157,8 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
             say(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
             say("Ctrl-C stops it; the same command goes on", flush=True)
             with progress(study, plain=plan.isolation == "none") as view:
-                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study), page, is_open)
-                _launch_until_done(sweep, study, look)
+                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study), page, is_open, warm.remark)
+                _launch_until_done(sweep, study, look, warm)
         _heed(study.stop())
         ended = "FINISHED" if study.best() else "FAILED"
     except KeyboardInterrupt:
@@ -157,7 +179,7 @@ def _note_commit(study: Study) -> None:
         study.remember(COMMIT, now)
 
 
-def _close(page: Page, ended: Status, study: str) -> None:
+def _close(page: Page | PageProcess, ended: Status, study: str) -> None:
     try:
         page.close(ended)
     except (InputError, OSError) as error:
@@ -189,8 +211,9 @@ class _Look:
     plan: Plan
     renew: Callable[[], None]
     judge: Judge
-    page: Page | None  # None: nothing is recorded
+    page: Page | PageProcess | None  # None: nothing is recorded
     is_open: Callable[[], bool]  # whether its run is there, as `Page.open` says
+    remark: Callable[[], str]  # what the warm process has found out, if it is to be said
     _opened: bool = False  # for trials to begin
     _renewed: float = 0.0
     _settled: bool = False  # and said
@@ -202,6 +225,8 @@ class _Look:
             self._let_trials_begin()
         if self.page:
             self.page.refresh()
+        if remark := self.remark():
+            self.view.say(remark)
         if time.monotonic() - self._renewed > self.plan.lease_s / BEATS:
             self.renew()
             self._renewed = time.monotonic()
@@ -243,25 +268,84 @@ class _Look:
         return not self.study.counts().running and (bool(self.study.stop()) or not self.study.owed(self.plan.n_trials))
 
 
-def _launch_until_done(sweep: Sweep, study: Study, look: _Look) -> None:
+class _WarmProcesses:
+    """The one from which this sweep's workers are forked; another one when workers have failed, which may be its fault.
+
+    Without isolation there is none.
+    """
+
+    def __init__(self, sweep: Sweep, study: Study) -> None:
+        self._sweep = sweep
+        self._log = study.folder / "warm.log"
+        self.now = self._start() if sweep.plan.isolation == "process" else None
+        self._has_said = False
+
+    def renew(self, *, fresh: bool) -> None:
+        """`fresh`: from here on each trial is an interpreter of its own."""
+        if self.now:
+            self.now.close()
+            self.now = self._start(fresh=fresh)
+
+    def refuse_failed(self) -> None:
+        """Raises InputError: a module that `besom.preload` names cannot be imported."""
+        if self.now and is_local(self._sweep.app):
+            self.now.refuse_failed()
+
+    def remark(self) -> str:
+        """What is to be said of its modules, once."""
+        if self._has_said or self.now is None or not (remarks := self.now.remarks()):
+            return ""
+        self._has_said = True
+        return str(remarks)
+
+    def _start(self, *, fresh: bool = False) -> WarmProcess:
+        app, plan = self._sweep.app, self._sweep.plan
+        asked = Preload.of(app.preload, app.program)
+        order = Order(asked, True, plan.tracking_uri is not None, is_local(app), fresh)
+        return WarmProcess(app, order, self._log, plan.slots[0].threads_environment(os.environ))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.now:
+            self.now.close()
+
+
+def _launch_until_done(sweep: Sweep, study: Study, look: _Look, warm: _WarmProcesses) -> None:
     """Workers end when the study is complete; if all have died before that, start new ones."""
     plan, futile, thread = sweep.plan, 0, LaunchThread()
     while (owed := study.owed(plan.n_trials)) and time.time() < plan.deadline:
-        failure = _work(sweep, study, min(len(plan.slots), owed), look, thread)
+        fresh = futile == MAX_FUTILE - 1  # the last try
+        failure = _work(sweep, study, min(len(plan.slots), owed), look, thread, warm.now, fresh)
         if study.stop():
             return
         futile = futile + 1 if study.owed(plan.n_trials) == owed else 0
+        if failure:
+            warm.refuse_failed()
         if failure and futile == MAX_FUTILE:
             raise RunError(f"{failure}; {MAX_FUTILE} launches of workers have finished no trial") from failure
         if failure and study.owed(plan.n_trials):
-            look.view.say(f"workers are started anew: {failure}")
+            fresh = futile == MAX_FUTILE - 1
+            how = ", and each trial in an interpreter of its own" if fresh else ""
+            look.view.say(f"workers are started anew{how}: {failure}")
+            warm.renew(fresh=fresh)
 
 
-def _work(sweep: Sweep, study: Study, workers: int, look: _Look, thread: LaunchThread) -> BaseException | None:
+def _work(
+    sweep: Sweep,
+    study: Study,
+    workers: int,
+    look: _Look,
+    thread: LaunchThread,
+    warm: WarmProcess | None,
+    fresh: bool,
+) -> BaseException | None:
     if sweep.plan.isolation == "none":
         _work_here(sweep, look)
         return None
-    return _launch_and_watch(sweep, study, workers, look, thread)
+    launcher = make_launcher(sweep.app, Worker(sweep.plan, sweep.app, fresh), study.folder, workers, warm)
+    return _launch_and_watch(sweep, study, launcher, workers, look, thread)
 
 
 def _work_here(sweep: Sweep, look: _Look) -> None:
@@ -289,10 +373,9 @@ def _work_here(sweep: Sweep, look: _Look) -> None:
 
 
 def _launch_and_watch(
-    sweep: Sweep, study: Study, workers: int, look: _Look, thread: LaunchThread
+    sweep: Sweep, study: Study, launcher: Launcher, workers: int, look: _Look, thread: LaunchThread
 ) -> BaseException | None:
     """What the launcher or a worker raised, if anything; meanwhile the supervisor looks after the study."""
-    launcher = make_launcher(sweep.app, Worker(sweep.plan, sweep.app), study.folder, workers)
     launched = thread.start(lambda: launch(launcher, sweep.plan.space.fixed, workers))
     try:
         _look_until_ended(launched, look)

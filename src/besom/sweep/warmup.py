@@ -11,10 +11,13 @@ from tempfile import TemporaryDirectory
 
 from besom.errors import RunError
 from besom.storable import on_one_line
-from besom.sweep.attempt import Attempt, warm_up
+from besom.sweep.attempt import Attempt
+from besom.sweep.fork_server import ServerGone
 from besom.sweep.outcome import Terms
 from besom.sweep.plan import Sweep
+from besom.sweep.preload import Asked
 from besom.sweep.settle import ask, asked_of
+from besom.sweep.warm_process import Order, WarmProcess, trials_from
 from besom.tracking.log import Entry, read
 
 LEASH_S = 86400.0  # this process is both ends of the trial's life: a closed pipe tells as much as a beat
@@ -59,7 +62,17 @@ def estimate(sweep: Sweep, overrides: list[str], n_trials: int) -> str:
 def _measured(sweep: Sweep, overrides: list[str]) -> Warmup:
     app, plan = sweep.app, sweep.plan
     os.environ.update(plan.slots[0].environment(os.environ))  # before torch wakes
-    warm_up(app)
+    order = Order(Asked.of(app.preload, app.program))
+    with trials_from(WarmProcess(app, order)) as warm:
+        try:
+            return _of_one(sweep, overrides)
+        except ServerGone:
+            warm.refuse_failed()
+            raise
+
+
+def _of_one(sweep: Sweep, overrides: list[str]) -> Warmup:
+    app, plan = sweep.app, sweep.plan
     asks = asked_of(app)
     known = (ask(plan, app, asks, overrides, lambda: False) if asks else None) or {"overrides": [], "said": ""}
     overrides = [*overrides, *known["overrides"]]

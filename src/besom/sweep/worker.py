@@ -17,18 +17,20 @@ from omegaconf import DictConfig
 from optuna.samplers import BaseSampler
 
 from besom.disk import as_disk_full
-from besom.errors import RunError
+from besom.errors import InputError, RunError
 from besom.secrecy import learn
-from besom.sweep.attempt import TO_WORKER, warm_up
 from besom.sweep.attrs import PARENT_RUN, SUPERVISOR
+from besom.sweep.fork_server import ServerGone
 from besom.sweep.hold import Hold, Record
 from besom.sweep.job import App
 from besom.sweep.lease import LeaseLost, Watch
 from besom.sweep.plan import Plan
+from besom.sweep.preload import Asked as Preload
 from besom.sweep.queue import Queue
 from besom.sweep.samplers import make_pruner, make_sampler
 from besom.sweep.settle import settled
 from besom.sweep.study import Stop, Study
+from besom.sweep.warm_process import TO_WORKER, Order, WarmProcess, has_inherited, trials_from
 from besom.tracking import Store
 
 log = logging.getLogger(__name__)
@@ -50,19 +52,37 @@ class Worker:
 
     plan: Plan
     app: App
+    fresh: bool = False  # each trial in an interpreter of its own
 
     def __call__(self, _: DictConfig) -> int:
         """Pull trials until the study is complete; how many this worker has run."""
         learn(self.app.config)
         slot = self.plan.slots[HydraConfig.get().job.num % len(self.plan.slots)]
-        os.environ.update(slot.environment(os.environ))  # inherited by the fork server, before torch wakes
-        warm_up(self.app)
+        os.environ.update(slot.environment(os.environ))  # its trials', before torch wakes
         asked = Asked()
         put_off = _on_signals({**dict.fromkeys(TO_WORKER, asked.to_leave), signal.SIGHUP: asked.to_finish})
-        done = self.pull(asked, slot=HydraConfig.get().sweep.subdir.removeprefix("workers/"))
+        name = HydraConfig.get().sweep.subdir.removeprefix("workers/")
+        done = self.pull(asked, slot=name) if has_inherited() else self._pull_alone(asked, name)
         for answer in put_off:
             answer()
         return done
+
+    def _pull_alone(self, asked: Asked, slot: str) -> int:
+        """With a warm process of its own, as another launcher than besom's has started it."""
+        order = Order(Preload.of(self.app.preload, self.app.program), fresh=self.fresh)
+        with trials_from(WarmProcess(self.app, order)) as warm:
+            try:
+                return self.pull(asked, slot)
+            except ServerGone:
+                try:
+                    warm.refuse_failed()
+                except InputError as error:
+                    Study(self.plan.storage, self.plan.study_name).request_stop(Stop("refused", str(error)))
+                    return 0
+                raise
+            finally:
+                if remarks := str(warm.remarks() or ""):
+                    log.warning(remarks)
 
     def pull(self, asked: Asked, slot: str = "0") -> int:
         plan = self.plan

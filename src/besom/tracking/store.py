@@ -321,13 +321,17 @@ def _check_server(uri: str, shown: str, scheme: str) -> None:
         ) from error
 
 
-def _mlflow_client(uri: str) -> MlflowClient:
-    # it neither phones home nor clutters the terminal; most are read when mlflow is imported
+def keep_mlflow_quiet() -> None:
+    """It neither phones home nor clutters the terminal. Called before it is imported, as most of this is read then."""
     set_for_besom("MLFLOW_DISABLE_TELEMETRY", "true", keep=True)
     set_for_besom("GIT_PYTHON_REFRESH", "quiet", keep=True)
     set_for_besom("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false", keep=True)
     # MLflow would ask again by itself, for 244 s, and make a second run where the first one's answer was lost
     set_for_besom("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0", keep=True)
+
+
+def _mlflow_client(uri: str) -> MlflowClient:
+    keep_mlflow_quiet()
     from mlflow import MlflowClient
 
     for noisy in ("alembic", "mlflow.store.db.utils"):

@@ -4,9 +4,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -27,9 +28,6 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalCon
 class LocalLauncher(Launcher):
     """The processes have a session of their own: Ctrl-C reaches the one who started them, and he decides."""
 
-    def __init__(self) -> None:
-        self._processes: list[subprocess.Popen[bytes]] = []
-
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context = hydra_context
         self._task = task_function
@@ -43,10 +41,9 @@ class LocalLauncher(Launcher):
 
         """
         jobs = [self._job(list(overrides), initial_job_idx + index) for index, overrides in enumerate(job_overrides)]
-        logs = [self._start(job) for job in jobs]
-        for process, job in zip(self._processes, jobs, strict=True):  # each reads it when it has come so far
-            self._send(process, job)
-        codes = [process.wait() for process in self._processes]
+        logs = [self._log(job) for job in jobs]
+        ends = [self.start(job, log) for job, log in zip(jobs, logs, strict=True)]
+        codes = [end() for end in ends]
         for path, code in zip(logs, codes, strict=True):
             if code != 0:
                 raise RuntimeError(f"a job ended with exit code {code}: {_last_line(path)} (all it said: {path})")
@@ -60,32 +57,31 @@ class LocalLauncher(Launcher):
             config.hydra.job.id, config.hydra.job.num = str(index), index
         return Job(self._task, self._context, config)
 
-    def _start(self, job: Any) -> Path:
-        from besom.sweep.job import python_path
-
+    @staticmethod
+    def _log(job: Any) -> Path:
         hydra = job.config.hydra
         folder = Path(str(hydra.sweep.dir)) / str(hydra.sweep.subdir)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "job.log"
-        with path.open("ab") as output:
+        return folder / "job.log"
+
+    def start(self, job: Any, log: Path) -> Callable[[], int]:
+        """Returned is what waits for its end, and returns its exit code."""
+        import cloudpickle
+
+        from besom.sweep.job import python_path
+
+        with log.open("ab") as output, TemporaryFile() as file:
+            file.write(cloudpickle.dumps(job))
+            file.seek(0)
             process = subprocess.Popen(
                 [sys.executable, "-m", "besom.sweep"],
-                stdin=subprocess.PIPE,
+                stdin=file,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={**os.environ, "PYTHONPATH": python_path()},
             )
-        self._processes.append(process)
-        return path
-
-    @staticmethod
-    def _send(process: subprocess.Popen[bytes], job: Any) -> None:
-        import cloudpickle
-
-        assert process.stdin is not None
-        with process.stdin:
-            process.stdin.write(cloudpickle.dumps(job))
+        return process.wait
 
 
 def _last_line(path: Path) -> str:

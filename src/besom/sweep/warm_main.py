@@ -1,0 +1,152 @@
+"""What the warm process does (`warm_process.py`): `python -m besom.sweep.warm_main FD...`, its order on standard input.
+
+Modules that the app has named (`besom.preload`) are imported as they are. Those that its script imports are looked at
+while they are: what starts a thread, wakes a GPU or draws random numbers when it is imported would not be in each trial
+what it is in a process of its own. The trials' process then begins anew, without that module.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.plugins import Plugins
+
+from besom.errors import first_line
+from besom.processes import call_this
+from besom.sweep import attempt, warm_process  # noqa: F401 - for trials
+from besom.sweep.fork_server import serve
+from besom.sweep.warm_process import TO_WORKER, Order, Remarks
+
+TASKS = Path("/proc/self/task")
+# what MLflow's client loads when it is first used
+OF_MLFLOW = (
+    "mlflow",
+    "mlflow.tracking._tracking_service.client",
+    "mlflow.store.tracking.rest_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "besom.sweep.page",
+)
+
+
+def main(trials: int, ask_trials: int, workers: int, say_remarks: int) -> NoReturn:
+    """The file descriptors are those of `warm_process.WarmProcess`."""
+    for sign in TO_WORKER:
+        signal.signal(sign, signal.SIG_IGN)
+    gc.disable()  # nothing of what is imported is garbage; till it serves
+    order = Order.loads(sys.stdin.read())
+    call_this("besom-warm")
+    sys.path[:] = [*order.asked.path, *(place for place in sys.path if place not in order.asked.path)]
+    Plugins.instance()  # imports each plugin there is; what they register is forked too
+    if order.makes_workers:
+        importlib.import_module("besom.sweep.worker")
+        if not order.makes_trials or os.fork():
+            os.close(trials)
+            os.close(say_remarks)
+            warm_process.inherit(socket.socket(fileno=ask_trials))
+            _make_workers(order, socket.socket(fileno=workers))
+    os.close(ask_trials)
+    os.close(workers)
+    _make_trials(order, trials, say_remarks)
+
+
+def _make_workers(order: Order, requests: socket.socket) -> NoReturn:
+    if order.records and not order.fresh:
+        from besom.tracking.store import keep_mlflow_quiet
+
+        keep_mlflow_quiet()
+        for module in OF_MLFLOW:
+            importlib.import_module(module)
+    _freeze()
+    serve(requests)
+
+
+def _make_trials(order: Order, trials: int, say_remarks: int) -> NoReturn:
+    remarks, fresh = Remarks(), order.fresh
+    for module in order.asked.named if not fresh else ():
+        before = _state()
+        try:
+            importlib.import_module(module)
+        except (Exception, SystemExit) as error:
+            remarks.failed[module] = f"{type(error).__name__}: {first_line(error)}"
+        if does := _does(before, _state()):
+            remarks.unsafe[module] = does
+            fresh = True
+            break
+    if not fresh and (left_out := _import_watched(order.asked.found)):
+        print(f"besom: {left_out} is imported anew by each trial: it does more than define when it is", flush=True)
+        _begin_anew(replace(order, asked=order.asked.without(left_out)), trials, say_remarks)
+    with open(say_remarks, "w") as file, contextlib.suppress(OSError):  # who has started it is gone
+        file.write(json.dumps(asdict(remarks)))
+    if remarks.failed:  # no trial is to begin
+        sys.exit(1)
+    _freeze()
+    serve(socket.socket(fileno=trials), fresh=fresh)
+
+
+def _begin_anew(order: Order, trials: int, say_remarks: int) -> NoReturn:
+    """As the trials' process alone."""
+    orders = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it is this process's standard input
+    orders.write(replace(order, makes_workers=False).dumps())
+    orders.seek(0)
+    os.dup2(orders.fileno(), 0)
+    _, nobody = socket.socketpair()
+    fds = [trials, nobody.fileno(), os.dup(nobody.fileno()), say_remarks]
+    for fd in fds:
+        os.set_inheritable(fd, True)
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    os.execv(sys.executable, [sys.executable, *flags, "-m", "besom.sweep.warm_main", *map(str, fds)])
+
+
+def _import_watched(modules: Sequence[str]) -> str | None:
+    """The first module that is not to be shared, if any."""
+    if modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module("numpy.random")  # so that its state can be compared
+    for module in modules:
+        before = _state()
+        with contextlib.suppress(Exception, SystemExit):  # a trial says better what is wrong with it
+            importlib.import_module(module)
+        if _state() != before:
+            return module
+    return None
+
+
+def _state() -> tuple[Any, ...]:
+    """What no import should change."""
+    numpy, cuda = sys.modules.get("numpy.random"), sys.modules.get("torch.cuda")
+    drawn = repr(numpy.get_state()) if numpy else ""
+    return _threads(), bool(cuda and cuda.is_initialized()), random.getstate(), drawn
+
+
+def _threads() -> int:
+    """Python's, and those of C libraries too where they can be counted."""
+    return len(list(TASKS.iterdir())) if TASKS.exists() else threading.active_count()
+
+
+def _does(before: tuple[Any, ...], after: tuple[Any, ...]) -> str | None:
+    if after[0] > before[0]:
+        return "starts a thread"
+    return "wakes the GPU" if after[1] and not before[1] else None
+
+
+def _freeze() -> None:
+    """A search for garbage in a forked process would take 0.4 s each time, and copy each page with an object on it."""
+    gc.enable()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

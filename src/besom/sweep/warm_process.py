@@ -1,0 +1,222 @@
+"""The warm process: it imports once, on one machine, what the workers and trials of a sweep need.
+
+Workers are forked from it, and trials from a second process that it has forked before it loads MLflow, which no trial
+has loaded unless its own code does:
+
+    supervisor ─ starts ─> warm process: the engine, then MLflow ─ forks ─> workers, the study's page
+                             └ forks ─> the trials' one: torch, `besom.preload` ... ─ forks ─> trials
+
+A worker that another launcher than besom's own has started has only the second one, for itself. Here is the end of
+those who start it; what the process does is in `warm_main.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any, Self
+
+from besom.errors import InputError
+from besom.secrecy import masked
+from besom.sweep.fork_server import ForkServer, pair
+from besom.sweep.job import App, python_path
+from besom.sweep.preload import Asked
+
+# a cluster that takes a machine back may send them to every process of a job; the worker is meant
+TO_WORKER = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# of Linux's C library: memory that a step has freed is kept for the next step, in large pages; else each of a CNN's
+# tensors is asked of the kernel anew, which takes a tenth of a step
+MALLOC = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in (("hugetlb", 1), ("mmap_threshold", 1 << 25), ("trim_threshold", 1 << 32), ("top_pad", 1 << 26))
+)
+# these start threads when they are imported, and a process is to be forked that has none; a trial has its own number
+# of them (`attempt.py`)
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+# torch asks the driver whether there is a GPU, and does not wake it, which no fork survives
+ASLEEP = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+PATIENCE_S = 5.0  # for its end, once nobody needs it
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the warm process is to be."""
+
+    asked: Asked
+    makes_workers: bool = False
+    records: bool = False  # its workers need MLflow
+    makes_trials: bool = True
+    fresh: bool = False  # each trial in an interpreter of its own
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        values = json.loads(text)
+        asked = Asked(**{key: tuple(value) for key, value in values.pop("asked").items()})
+        return cls(asked, **values)
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What it has found out about the modules that `besom.preload` names."""
+
+    failed: dict[str, str] = field(default_factory=dict)  # why they cannot be imported
+    unsafe: dict[str, str] = field(default_factory=dict)  # what they do that no fork survives
+
+    def refuse_failed(self) -> None:
+        """Raises InputError, where there are some."""
+        if self.failed:
+            wrong = "; ".join(f"{module!r} cannot be imported: {masked(why)}" for module, why in self.failed.items())
+            raise InputError(f"besom.preload: {wrong}")
+
+    def __str__(self) -> str:
+        return "".join(
+            f"besom.preload: {module!r} {what} when it is imported, which no forked process would survive: each trial "
+            "starts an interpreter of its own, which takes longer; import it inside the task function instead"
+            for module, what in self.unsafe.items()
+        )
+
+
+class WarmProcess:
+    """Started by whoever needs it; it ends when nobody does."""
+
+    def __init__(
+        self, app: App, order: Order, log: Path | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Returns at once. `log`: for what it says itself; `environ`: of what it imports, beside this process's own."""
+        trials, ask_trials = pair()
+        workers, ask_workers = pair()
+        remarks, say_remarks = os.pipe()
+        with trials, workers, tempfile.TemporaryFile("w+") if log is None else log.open("a") as output:
+            fds = [trials.fileno(), ask_trials.fileno(), workers.fileno(), say_remarks]
+            self._process = _start(order, fds, output, environ or {})
+        os.close(say_remarks)
+        self._remarks = Connection(remarks, writable=False)
+        os.set_blocking(remarks, False)
+        self._said = b""
+        self._log = log
+        self._ask_trials, self._ask_workers = ask_trials, ask_workers
+        self.trials = ForkServer(ask_trials)
+        self.workers = ForkServer(ask_workers)  # and what else needs MLflow
+        if not order.makes_workers:
+            self.workers.close()
+
+    def is_alive(self) -> bool:
+        """Whether it can be asked; of the trials' one this says nothing."""
+        return self._process.poll() is None
+
+    def remarks(self, timeout_s: float = 0.0) -> Remarks | None:
+        """None: it still imports. Where it has died there are none."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                more = os.read(self._remarks.fileno(), 1 << 16)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return None
+                self._remarks.poll(deadline - time.monotonic())
+                continue
+            if not more:
+                return Remarks(**json.loads(self._said or b"{}"))
+            self._said += more
+
+    def refuse_failed(self) -> None:
+        """Where the trials' one has died: raises InputError, if that was for a module that it could not import."""
+        if remarks := self.remarks(PATIENCE_S):
+            remarks.refuse_failed()
+
+    def close(self) -> None:
+        """It ends as soon as all that was forked from it has ended."""
+        self.trials.close()
+        self.workers.close()
+        self._remarks.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE_S)
+        with contextlib.suppress(OSError):
+            if self._log and self._log.stat().st_size == 0:
+                self._log.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _start(order: Order, fds: list[int], output: IO[Any], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    env = {"GLIBC_TUNABLES": MALLOC, **os.environ, **environ, **ONE_THREAD, "PYTHONPATH": python_path()}
+    env = {**ASLEEP, **env}
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    with tempfile.TemporaryFile("w+") as orders:
+        orders.write(order.dumps())
+        orders.seek(0)
+        with _deaf():
+            return subprocess.Popen(
+                [sys.executable, *flags, "-m", "besom.sweep.warm_main", *map(str, fds)],
+                stdin=orders,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=fds,
+                start_new_session=True,
+                env=env,
+            )
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started meanwhile ignores what is meant for the worker, and so does what that forks."""
+    if threading.current_thread() is not threading.main_thread():  # it has no signals either
+        yield
+        return
+    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in TO_WORKER}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler or signal.SIG_DFL)  # None: one that Python knows nothing of
+
+
+# ── of this process ───────────────────────────────────────────────────────────────────────────────────────────────────
+_trials: ForkServer | None = None
+
+
+def trials() -> ForkServer:
+    """From which this worker forks its trials."""
+    assert _trials is not None, "this process has no warm process"
+    return _trials
+
+
+def inherit(server: socket.socket) -> None:
+    """In the warm process, for its workers."""
+    global _trials
+    _trials = ForkServer(server)
+
+
+def has_inherited() -> bool:
+    return _trials is not None
+
+
+@contextlib.contextmanager
+def trials_from(warm: WarmProcess) -> Iterator[WarmProcess]:
+    """Meanwhile this process, which has inherited none, forks its trials from that one."""
+    global _trials
+    _trials = warm.trials
+    try:
+        with warm:
+            yield warm
+    finally:
+        _trials = None

@@ -394,17 +394,17 @@ def test_what_a_script_imports_at_its_top_is_imported_once_if_it_may_be(shell: S
     shell.write("seeded.py", log.format("seeded") + "import random\nrandom.seed(1)\nDRAWN = random.random()\n")
     shell.write("threaded.py", "import threading, time\nTHREAD = threading.Thread(target=time.sleep, args=(60,),"
                 " daemon=True)\nTHREAD.start()\n")  # fmt: skip
-    shell.write("broken_inside.py", "import sys\nif 'besom.sweep.warm' in sys.modules and not sys.modules['__main__']."
-                "__dict__.get('hydra'):\n    raise ValueError('no')\n")  # fmt: skip
+    shell.write("broken_inside.py", "import sys\nif 'besom.sweep.warm_process' in sys.modules and not "
+                "sys.modules['__main__'].__dict__.get('hydra'):\n    raise ValueError('no')\n")  # fmt: skip
     shell.write("app.py", "import hydra\n" + SLOW)
     done = sweep(shell, "+x=interval(0,1)")
     assert done.returncode == 0, done.stderr + output(shell)
     assert "2 complete" in done.stdout, output(shell)
-    assert len(set((shell.folder / "slow").read_text().split())) == 2  # the sweep's own process, and the fork server
+    assert len(set((shell.folder / "slow").read_text().split())) == 2  # the sweep's own process, and the warm one
     assert len(set((shell.folder / "drawn").read_text().split())) == 2
-    log_of_worker = "\n".join(path.read_text() for path in shell.folder.glob("multirun/*/*/workers/*/job.log"))
-    assert "seeded is imported anew by each trial" in log_of_worker
-    assert "threaded is imported anew by each trial" in log_of_worker
+    [log] = shell.folder.glob("multirun/*/*/warm.log")
+    assert "seeded is imported anew by each trial" in log.read_text()
+    assert "threaded is imported anew by each trial" in log.read_text()
 
 
 CHOSEN = """

@@ -6,7 +6,7 @@ import tempfile
 import pytest
 from mlflow import MlflowClient
 
-from besom.data.cache import cache_folder
+from besom.cache import cache_folder
 from besom.errors import InputError
 from besom.private import refuse_foreign_links
 from besom.sweep.storage import open_storage

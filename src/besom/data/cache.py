@@ -29,10 +29,10 @@ from uuid import uuid4
 import torch
 from filelock import FileLock
 
+from besom.cache import cache_folder
 from besom.data.images import Chunk, Images, Originals
 from besom.data.pages import scattered
 from besom.errors import InputError
-from besom.private import is_own_folder
 from besom.storable import storable
 
 IMAGES, LABELS, ABOUT, SEEN = "images.u8", "labels.i64", "about.json", "seen.json"
@@ -67,25 +67,6 @@ def decoded(originals: Originals, *, verify: bool = False) -> Images:
             "set BESOM_CACHE to a folder on another one"
         )
     return kept
-
-
-def cache_folder() -> Path:
-    """`BESOM_CACHE`, or a folder of the user's own.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    named = os.environ.get("BESOM_CACHE")
-    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "besom"
-    spare = Path(tempfile.gettempdir()) / f"besom-{os.getuid()}"  # in a container there may be no home
-    for folder in [Path(named)] if named else [own, spare]:
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK) and (folder != spare or is_own_folder(folder)):
-            return folder
-    raise InputError(f"decoded pictures cannot be kept in {named or own}: set BESOM_CACHE to a folder to write to")
 
 
 def _key(originals: Originals) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from besom.data.cache import cache_folder, write_whole
+from besom.cache import cache_folder
+from besom.data.cache import write_whole
 from besom.data.images import Images
 from besom.data.pages import ask_for
 from besom.errors import InputError

@@ -108,7 +108,9 @@ class Attempt:
         looked = time.monotonic()
         deadline = looked + timeout_s if timeout_s else math.inf
         while time.monotonic() < deadline:
-            ready = wait([self._pipe, self._process.sentinel], timeout=POLL_S)
+            # its server's death is not its own: it may go on
+            ends = [] if self._process.is_lost else [self._process.sentinel]
+            ready = wait([self._pipe, *ends], timeout=POLL_S)
             if self._pipe in ready:
                 try:
                     message = self._pipe.recv()
@@ -119,7 +121,7 @@ class Attempt:
                     self._has_spoken = True
                     return self._unless_stopped(message)
                 self._answer(self._terms.on_report(*message))
-            elif ready:
+            elif self._process.join(0.0) is not None:
                 return self._death()
             if not ready or time.monotonic() - looked > POLL_S:  # a trial may report without a pause
                 looked = time.monotonic()
@@ -134,14 +136,15 @@ class Attempt:
 
     def _death(self) -> Outcome:
         memory_ran_out = oom_kills() > self._oom_kills
+        code = self._process.join()
         if self._process.is_lost:
             return Outcome("interrupted", kind="lost", reason="the process that trials are forked from has died")
         if self._is_cut() and not memory_ran_out:
             reason = "the trial ended itself: its worker could not renew the lease in time"
             return Outcome("interrupted", kind="lost", reason=reason)
-        if self._process.exitcode == -signal.SIGTERM:  # sent to all: the worker is hearing it too
+        if code == -signal.SIGTERM:  # sent to all: the worker is hearing it too
             time.sleep(POLL_S)
-        return self._unless_stopped(death(self._process.join(), memory_ran_out=memory_ran_out))
+        return self._unless_stopped(death(code, memory_ran_out=memory_ran_out))
 
     def _unless_stopped(self, outcome: Outcome) -> Outcome:
         """What fails while everything is being stopped is no failure of the trial's."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import pickle
 import select
@@ -39,6 +40,7 @@ LOST = 255  # the exit code of a process whose server has died: nobody can know 
 KIND = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_STREAM) if sys.platform == "linux" else socket.SOCK_STREAM
 MAX_FDS = 16  # of one request
 POLL_S = 0.05  # where a process's end is no event
+LATE_S = 2.0  # from a process's end to its server's word of it
 NUMBER = struct.Struct("<q")
 MODULE = "besom.sweep.fork_server"
 
@@ -112,25 +114,31 @@ class Forked:
         return self._identity is not None or self.exitcode is not None or bool(_readable(self._status, timeout_s))
 
     def join(self, timeout_s: float | None = None) -> int | None:
-        """Its exit code; None: it still runs."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        if self.exitcode is None and (timeout_s is None or self.has_begun(timeout_s)):
-            self._begun()
-        if self.exitcode is None:
-            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if _readable(self._status, left_s):
-                self._ended(_number(self._status))
+        """Its exit code; None: it still runs. Nothing is waited for that a server which stands still would have to say.
+
+        `LOST`: its server has died; it may have outlived that, and its end is found by its number.
+        """
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while self.exitcode is None:
+            if _readable(self._status, max(0.0, min(POLL_S, deadline - time.monotonic()))):
+                if self._begun():
+                    self._ended(_number(self._status))
+            elif self._is_dead():
+                self._ended(_number(self._status) if _readable(self._status, LATE_S) else None)
+            elif time.monotonic() >= deadline:
+                return None
+        while self.is_lost and self._identity and not self._is_dead():
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
         return self.exitcode
 
     def is_alive(self) -> bool:
-        """Where its server has died, that is found by its number."""
-        if self.join(0.0) is None:
-            return True
-        return self.is_lost and self._identity is not None and not self._identity.is_dead()
+        return self.join(0.0) is None
 
     def send(self, sign: signal.Signals, *, group: bool = False) -> None:
         """`group`: to all processes of the group that it leads; some may live longer than it does."""
-        if self._identity is None or (self.is_lost and not self.is_alive()):
+        if self._identity is None or (self.is_lost and self._is_dead()):
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             (os.killpg if group else os.kill)(self._identity.pid, sign)
@@ -138,6 +146,9 @@ class Forked:
     def close(self) -> None:
         """From here on its number may be another process's."""
         self._status.close()
+
+    def _is_dead(self) -> bool:
+        return self._identity is not None and self._identity.is_dead()
 
     def _begun(self) -> ProcessIdentity | None:
         if self._identity is None and self.exitcode is None:

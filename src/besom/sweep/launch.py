@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -27,7 +26,7 @@ from besom.environment import set_for_besom
 from besom.processes import call_this
 from besom.secrecy import public_override
 from besom.sweep.attempt import write_output_to
-from besom.sweep.fork_server import LOST, Forked
+from besom.sweep.fork_server import Forked
 from besom.sweep.job import App, Job, for_workers, python_path
 from besom.sweep.lease import Lease
 from besom.sweep.warm_process import WarmProcess
@@ -112,13 +111,12 @@ def work(job: bytes, log: str) -> None:
 
 def _end_of(process: Forked) -> int:
     """Its exit code. One whose server has died gives its trial back: another takes its place."""
-    code = process.join()
-    while process.is_lost and process.is_alive():
-        process.send(signal.SIGTERM)
-        time.sleep(POLL_S)
+    while (code := process.join(POLL_S)) is None:
+        if process.is_lost:
+            process.send(signal.SIGTERM)
     _forked.remove(process)
     process.close()
-    return LOST if code is None else code
+    return code
 
 
 def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int, where: str = "workers") -> None:

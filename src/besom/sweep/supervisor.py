@@ -300,8 +300,9 @@ class _WarmProcesses:
 
     def _start(self, *, fresh: bool = False) -> WarmProcess:
         app, plan = self._sweep.app, self._sweep.plan
-        asked = Preload.of(app.preload, app.program)
-        order = Order(asked, True, plan.tracking_uri is not None, is_local(app), fresh)
+        makes_trials = is_local(app)  # another launcher's workers have one of their own
+        asked = Preload.of(app.preload, app.program) if makes_trials else Preload()
+        order = Order(asked, True, plan.tracking_uri is not None, makes_trials, fresh)
         return WarmProcess(app, order, self._log, plan.slots[0].threads_environment(os.environ))
 
     def __enter__(self) -> Self:

@@ -27,6 +27,7 @@ from besom.locks import sqlite_file, sqlite_lock
 from besom.private import make_private
 from besom.secrecy import masked, reveal
 from besom.storable import storable, storable_all
+from besom.tracking import template
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -107,11 +108,15 @@ class Store:
         try:
             make_private(self.uri)
             with sqlite_lock(self.uri):  # two processes that migrate one fresh SQLite file destroy each other's tables
+                path = sqlite_file(self.uri)
+                is_fresh = path is not None and path.stat().st_size == 0 and not template.lay(path)
                 client = _mlflow_client(uri)
                 if self.is_server:
                     persistently(lambda: client.search_experiments(max_results=1), f"tracking.uri={masked(self.uri)}")
                 else:
                     client.search_experiments(max_results=1)
+                if path and is_fresh:
+                    template.keep(path)
         except InputError:
             raise
         except (
@@ -123,7 +128,6 @@ class Store:
                 raise type(wrong)(said) from error
             reason = _other_schema(str(error)) or f"the store cannot be opened: {masked(first_line(error))}"
             raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
-        path = sqlite_file(self.uri)
         return cast("MlflowClient", _Plain(client, self.uri, path)) if path else client
 
     def _keep_artifacts_private(self, experiment: str) -> None:

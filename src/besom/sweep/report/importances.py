@@ -199,6 +199,8 @@ def _evaluated(
     values = [target(trial) for trial in trials]
     if not names or max(values) == min(values):
         return {}
+    if len(names) == 1:  # it explains all that can be explained
+        return {names[0]: 1.0}
     study = optuna.create_study()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns of few trials, of which the page speaks by itself

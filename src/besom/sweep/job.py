@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Sequence
@@ -14,9 +15,12 @@ from typing import Any
 import cloudpickle
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import ResultDefault
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
@@ -62,7 +66,7 @@ class App:
 
     def compose(self, number: int, overrides: list[str], folder: Path) -> DictConfig:
         """The config of one trial, as `app overrides` would compose it."""
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        config = self._loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(number), number
             config.hydra.job.chdir = changes_directory(config)
@@ -93,6 +97,10 @@ class App:
     def copies(self) -> bytes:
         """Of what the app's script defines, for a trial's process that cannot run it."""
         return copies()
+
+    @cached_property
+    def _loader(self) -> ConfigLoader:
+        return _TrialsLoader(self.context.config_loader)
 
     @cached_property
     def preload(self) -> Sequence[str]:
@@ -237,6 +245,38 @@ class _WorkersLoader(ConfigLoaderImpl):
                 if OmegaConf.is_interpolation(job.env_set, name):
                     del job.env_set[name]
         return config
+
+
+class _TrialsLoader(ConfigLoaderImpl):
+    """Composes one trial's config after the other, of files that it reads once.
+
+    Hydra would read them again for each. What it makes of one list of defaults, before the values that are searched are
+    put into it, is the same for all trials that have chosen the same options.
+    """
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        vars(self).update(vars(loader))
+        self._read: CachingConfigRepository | None = None
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        if self._read is None or any("hydra.searchpath" in override for override in overrides):
+            parsed, read = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+            self._composed.clear()
+            self._read = read
+            return parsed, read
+        return OverridesParser.create().parse_overrides(overrides=overrides), self._read
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        known_by = tuple(f"{one!r} {one.primary} {one.override_key}" for one in defaults)
+        if known_by not in self._composed:
+            # of files read for this alone: Hydra puts what it has read into what it composes, uncopied
+            unshared = CachingConfigRepository(repo)
+            unshared.cache = copy.deepcopy(repo.cache) if isinstance(repo, CachingConfigRepository) else {}
+            self._composed[known_by] = super()._compose_config_from_defaults_list(defaults, unshared)
+        return copy.deepcopy(self._composed[known_by])
 
 
 def python_path() -> str:

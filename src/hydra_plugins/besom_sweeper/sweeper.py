@@ -31,7 +31,7 @@ def _job_name(*, _root_: DictConfig) -> str:
         name = str(_root_.hydra.job.name)
     except OmegaConfBaseException:
         return script
-    sweep = _root_.hydra.runtime.choices.get("sweeps") if "besom.app" in sys.modules else None
+    sweep = OmegaConf.select(_root_, "hydra.runtime.choices.sweeps") if "besom.app" in sys.modules else None
     return str(sweep) if sweep and name == script else name
 
 

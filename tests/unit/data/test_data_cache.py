@@ -236,7 +236,7 @@ def test_of_many_processes_one_decodes_and_the_others_wait_for_it(tmp_path: Path
 
 def test_a_cache_that_cannot_be_written_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BESOM_CACHE", "/dev/null/cache")
-    with pytest.raises(InputError, match=r"cannot be kept in /dev/null/cache: set BESOM_CACHE to a folder"):
+    with pytest.raises(InputError, match=r"nothing can be kept in /dev/null/cache: set BESOM_CACHE to a folder"):
         decoded(Counted().originals)
 
 

@@ -9,7 +9,7 @@ import cloudpickle
 import pytest
 
 from besom.sweep import script
-from besom.sweep.preload import Asked, imported, take_asked
+from besom.sweep.preload import imported
 from besom.sweep.program import Program
 
 SCRIPT = """
@@ -168,11 +168,3 @@ def test_of_a_scripts_imports_those_at_its_top_are_found(tmp_path: Path) -> None
     ]  # fmt: skip
     assert list(imported(Program("app.py", file=path))) == ["__future__", "a.b", "c", "e.f", "k"]
     assert list(imported(Program("app.py"))) == []
-
-
-def test_what_is_asked_of_the_fork_server_is_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BESOM_PRELOAD", raising=False)
-    asked = Asked(("a",), ("b", "c"), ("/d",))
-    asked.without("b").ask()
-    assert take_asked() == Asked(("a",), ("c",), ("/d",))
-    assert take_asked() == Asked()

@@ -1,0 +1,59 @@
+"""A trial's config is what Hydra composes for it, though the files are read once for all trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from besom.config import shipped
+from besom.hydra_versions import VERSION_BASE
+from besom.sweep.job import _TrialsLoader
+
+TRIALS = (
+    ["optimizer.lr=0.1"],
+    ["optimizer.lr=0.2"],  # the same files again
+    ["optimizer=sgd", "optimizer.momentum=0.5"],
+    ["~model.dropout", "+model.more={a: [1, 2]}"],
+    ["optimizer=sgd", "optimizer.lr=0.3", "model.hidden=[8, 9]"],
+    ["optimizer.lr=0.1"],  # nothing of what came between is left in it
+    ["data=mnist", "hydra.searchpath=[]"],
+    ["hydra.job.chdir=true", "sweeps=optimizers"],
+    ["~model.dropout", "model.hidden=[1]"],
+)
+
+
+@pytest.fixture
+def hydra_itself() -> Iterator[Any]:
+    with initialize_config_dir(str(shipped("conf")), **VERSION_BASE):
+        yield GlobalHydra.instance().config_loader()
+
+
+def whole(config: DictConfig) -> Any:
+    """With each node's type and flags: a struct takes no further key."""
+    return OmegaConf.to_container(config, resolve=False), list(nodes(config))
+
+
+def nodes(config: Any, at: str = "") -> Iterator[Any]:
+    for key in config if isinstance(config, DictConfig) else range(len(config)):
+        node = config._get_node(key)
+        yield f"{at}.{key}", type(node).__name__, node._metadata.ref_type, node._metadata.flags
+        if OmegaConf.is_config(node) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
+            yield from nodes(node, f"{at}.{key}")
+
+
+def test_each_trials_config_is_as_hydra_composes_it(hydra_itself: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(shipped("conf")).parent)
+    sweep = hydra_itself.load_configuration("train", ["hydra/sweeper=besom"], RunMode.MULTIRUN)
+    ours = _TrialsLoader(hydra_itself)
+    for overrides in TRIALS:
+        composed = ours.load_sweep_config(sweep, overrides)
+        assert whole(composed) == whole(hydra_itself.load_sweep_config(sweep, overrides)), overrides
+        composed.seed = 999  # whatever a job does to it
+        composed.model.hidden.append(7)

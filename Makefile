@@ -33,7 +33,7 @@ bench-quality: .venv/installed-dev
 
 ## the README's pictures
 screenshots: .venv/installed-dev
-	PYTHONPATH=tests $(BIN)/python docs/screenshots.py
+	PYTHONPATH=tests/support $(BIN)/python docs/screenshots.py
 
 ## everything CI checks
 check: lint test

@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import commands
 import pytest
 
 from besom.tracking import Store
@@ -15,6 +17,13 @@ os.environ["BESOM_CACHE"] = _CACHE.name
 
 # what is started in the background, as by `make test &`, inherits that Ctrl-C is ignored: nobody would hear the tests
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands() -> Iterator[None]:
+    """The process that they are forked from ends with the session."""
+    yield
+    commands.close()
 
 
 @pytest.fixture(scope="session")

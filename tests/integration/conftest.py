@@ -8,8 +8,9 @@ from doors import Shell
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
+def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Shell:
+    """Its commands are forked, but for those of a test that is marked `cold`."""
+    return Shell(tmp_path, cold=request.node.get_closest_marker("cold") is not None)
 
 
 @pytest.fixture

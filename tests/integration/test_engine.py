@@ -9,7 +9,6 @@ import sys
 import time
 from contextlib import closing
 
-import psutil
 import pytest
 from doors import Shell, eventually
 
@@ -95,9 +94,9 @@ def test_a_killed_workers_trial_is_finished_by_another(shell: Shell) -> None:
     victim = sweep.workers()[0]
     victim.kill()
     # one of the two trials is the victim's: its leash is cut
-    eventually(lambda: not all(psutil.pid_exists(pid) for pid in pids), "the orphan to end itself")
+    eventually(lambda: not all(lives(pid) for pid in pids), "the orphan to end itself")
     for pid in pids:
-        if psutil.pid_exists(pid):
+        if lives(pid):
             os.kill(pid, signal.SIGKILL)
     eventually(lambda: sweep.shell.folder.glob("multirun/*/*/2/attempts"), "the third trial")
     os.kill(sweep.wait_for_attempt(2), signal.SIGKILL)
@@ -135,7 +134,7 @@ def test_a_killed_supervisors_workers_finish_their_trial_and_the_same_command_go
 def release(sweep: Sweep, number: int) -> None:
     """A trial that hangs in its first attempt is killed out of it."""
     pid = sweep.wait_for_attempt(number)
-    if psutil.pid_exists(pid) and len(sweep.trial_pids(number)) == 1:
+    if lives(pid) and len(sweep.trial_pids(number)) == 1:
         os.kill(pid, signal.SIGKILL)
 
 

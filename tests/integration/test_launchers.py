@@ -11,7 +11,7 @@ import psutil
 import pytest
 from doors import Shell, eventually
 
-from sweeps import APP, UNRECORDED, Sweep, assert_whole, processes_in, study
+from sweeps import APP, UNRECORDED, Sweep, assert_whole, lives, processes_in, study
 
 pytestmark = pytest.mark.usefixtures("stocked")
 
@@ -35,7 +35,7 @@ def worker_of(shell: Shell, number: int) -> psutil.Process:
 def release(sweep: Sweep, number: int) -> None:
     """A trial that hangs in its first attempt is killed out of it."""
     pid = sweep.wait_for_attempt(number)
-    if psutil.pid_exists(pid) and len(sweep.trial_pids(number)) == 1:
+    if lives(pid) and len(sweep.trial_pids(number)) == 1:
         os.kill(pid, signal.SIGKILL)
 
 
@@ -106,7 +106,7 @@ def test_ctrl_c_gives_the_trials_back_and_the_same_command_goes_on(shell: Shell,
     code, said = sweep.end()
     assert code == 130, said
     assert ends(shell) == [["interrupted"], ["interrupted"]]
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(lives(pid) for pid in pids)
     eventually(lambda: not processes_in(shell.folder), "the last process to end")
     sweep.restart()
     release(sweep, 2)
@@ -123,7 +123,7 @@ def test_a_killed_supervisors_workers_begin_no_other_trial_and_the_same_command_
     pids = [sweep.wait_for_attempt(0), sweep.wait_for_attempt(1)]
     sweep.process.kill()
     for pid in pids:
-        if psutil.pid_exists(pid):  # Ray ends its workers, and so their trials, with the supervisor
+        if lives(pid):  # Ray ends its workers, and so their trials, with the supervisor
             os.kill(pid, signal.SIGKILL)
     eventually(lambda: not processes_in(shell.folder), "the last process to end")
     assert len(study(shell).trials) == 2
@@ -139,8 +139,8 @@ def test_a_killed_workers_trial_is_tried_again(shell: Shell, launcher: str) -> N
     sweep = Sweep(shell, f"hydra/launcher={launcher}", *HELD, "hydra.sweeper.n_trials=2")
     pids = [sweep.wait_for_attempt(0), sweep.wait_for_attempt(1)]
     worker_of(shell, 0).kill()
-    eventually(lambda: not psutil.pid_exists(pids[0]), "the orphan to end itself")
-    if psutil.pid_exists(pids[1]):  # joblib ends all of its processes when one has died
+    eventually(lambda: not lives(pids[0]), "the orphan to end itself")
+    if lives(pids[1]):  # joblib ends all of its processes when one has died
         os.kill(pids[1], signal.SIGKILL)
     code, said = sweep.end()
     assert code == 0, said

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-import psutil
 import pytest
 from doors import PATIENCE_S, Shell, eventually
 from optuna.pruners import NopPruner
@@ -27,7 +26,7 @@ from besom.sweep.objective import objectives
 from besom.sweep.queue import Queue
 from besom.sweep.storage import ServerLost, alone, in_turn, open_storage
 from besom.sweep.study import Study
-from sweeps import UNRECORDED, Sweep, assert_whole, study
+from sweeps import UNRECORDED, Sweep, assert_whole, lives, study
 
 pytestmark = pytest.mark.usefixtures("stocked")
 
@@ -106,9 +105,9 @@ def test_a_killed_workers_trial_is_finished_by_another(shell: Shell, storage: st
     sweep = Sweep(shell, on(storage), "+how=hang once", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
     pids = [sweep.wait_for_attempt(0), sweep.wait_for_attempt(1)]
     sweep.workers()[0].kill()
-    eventually(lambda: not all(psutil.pid_exists(pid) for pid in pids), "the orphan to end itself")
+    eventually(lambda: not all(lives(pid) for pid in pids), "the orphan to end itself")
     for pid in pids:
-        if psutil.pid_exists(pid):
+        if lives(pid):
             os.kill(pid, signal.SIGKILL)
     code, said = sweep.end()
     assert code == 0, said
@@ -188,7 +187,7 @@ def test_a_server_that_is_away_for_longer_than_a_lease_costs_no_trial_a_retry(
     )
     pids = [sweep.wait_for_attempt(0), sweep.wait_for_attempt(1)]
     server.stop("immediate")
-    eventually(lambda: not any(psutil.pid_exists(pid) for pid in pids), "the trials to end themselves")
+    eventually(lambda: not any(lives(pid) for pid in pids), "the trials to end themselves")
     server.start()
     code, said = sweep.end()
     assert code == 0, said

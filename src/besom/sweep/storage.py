@@ -309,7 +309,14 @@ class BesomStorage(RDBStorage):
     def __init__(self, url: str, engine_kwargs: dict[str, Any], *, skip_table_creation: bool = False) -> None:
         self.turn = threading.RLock()  # taken before the lock of Optuna's cache, and before the file's or the server's
         self._here = _Here()
-        super().__init__(url, engine_kwargs, skip_table_creation=skip_table_creation)
+        try:
+            super().__init__(url, engine_kwargs, skip_table_creation=skip_table_creation)
+        except BaseException:
+            # it may have got one of the two connections that it asks for: eight processes that kept theirs while they
+            # try again would never get the second one of a small server
+            if engine := vars(self).get("engine"):
+                engine.dispose()
+            raise
 
     @abstractmethod
     def transaction(self, name: str) -> AbstractContextManager[None]:

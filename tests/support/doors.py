@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from commands import BESOM, ForkedCommand, is_alike
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from terminal import Terminal
 
-BESOM = str(Path(sys.executable).parent / "besom")
 PATIENCE_S = 300  # a machine may be busy; nothing is to be learnt from that
 
 
 class Shell:
     """Runs commands in one folder, with no MLflow or Hydra settings of the caller's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, cold: bool = False) -> None:
+        """`cold`: each command in an interpreter that has just been started, and not a forked one."""
         self.folder = folder
+        self.cold = cold
         self.experiment = "besom"
         self.tracking_uri: str | None = None  # where its runs are, if not in its folder
         self.env = {
@@ -29,10 +30,12 @@ class Shell:
         } | {"BESOM_CACHE": os.environ["BESOM_CACHE"]}
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        whole = {**self.env, **env}
+        kind = subprocess.Popen if self.cold or not is_alike(words, whole) else ForkedCommand
+        return kind(
             list(words),
             cwd=self.folder,
-            env={**self.env, **env},
+            env=whole,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

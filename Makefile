@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test chaos many-pictures bench bench-quality screenshots check lint clean constraints
+.PHONY: sweep test test-quick chaos many-pictures bench bench-quality screenshots check lint clean constraints
 
 ## the digits sweep: 20 trials, about a minute on two cores
 sweep: .venv/installed
@@ -13,13 +13,18 @@ test: .venv/installed-dev
 	$(BIN)/python -m compileall -q src # once, for a thousand processes: some machines have Python keep nothing it compiles
 	$(BIN)/pytest -n 2
 
+## those that need nothing but besom
+test-quick: .venv/installed-dev
+	$(BIN)/python -m compileall -q src
+	$(BIN)/pytest -n 2 tests/unit tests/process
+
 ## 50 kills at random moments, in one sweep that goes on; about ten minutes
 chaos: .venv/installed-dev
-	BESOM_CHAOS_KILLS=50 $(BIN)/pytest -s tests/integration/test_chaos.py
+	BESOM_CHAOS_KILLS=50 $(BIN)/pytest -s tests/process/test_chaos.py
 
 ## 20,000 pictures in less memory than they take; some minutes
 many-pictures: .venv/installed-dev
-	BESOM_PICTURES=20000 $(BIN)/pytest tests/integration/test_data.py -k memory
+	BESOM_PICTURES=20000 $(BIN)/pytest tests/process/test_data.py -k memory
 
 ## the benchmarks' tables
 bench: .venv/installed-dev

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import commands
 import pytest
+from doors import Shell
 
 from besom.tracking import Store
 
@@ -34,3 +36,15 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         Store("sqlite:///mlflow.db", "besom").client  # noqa: B018 - connecting makes them
     return folder / "mlflow.db"
+
+
+@pytest.fixture
+def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Shell:
+    """Its commands are forked, but for those of a test that is marked `cold`."""
+    return Shell(tmp_path, cold=request.node.get_closest_marker("cold") is not None)
+
+
+@pytest.fixture
+def stocked(migrated: Path, tmp_path: Path) -> None:
+    """The folder has a store in which nothing is recorded: to make one takes seconds, and is tested elsewhere."""
+    shutil.copy(migrated, tmp_path / "mlflow.db")

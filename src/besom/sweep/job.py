@@ -264,12 +264,13 @@ class _TrialsLoader(ConfigLoaderImpl):
     ) -> tuple[list[Override], CachingConfigRepository]:
         """`more`: what Hydra 1.4 asks besides."""
         if self._read is None or any("hydra.searchpath" in override for override in overrides):
-            parsed, read = super()._parse_overrides_and_create_caching_repo(config_name, overrides, *more, **named)
             self._composed.clear()
-            self._read = read
-            return parsed, read
-        parsed = more[0] if more else named.get("parsed_overrides")
-        return parsed or OverridesParser.create().parse_overrides(overrides=overrides), self._read
+            parsed, self._read = super()._parse_overrides_and_create_caching_repo(
+                config_name, overrides, *more, **named
+            )
+            return parsed, self._read
+        given = more[0] if more else named.get("parsed_overrides")
+        return given or OverridesParser.create().parse_overrides(overrides=overrides), self._read
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
         known_by = tuple(f"{one!r} {one.primary} {one.override_key}" for one in defaults)

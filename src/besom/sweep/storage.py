@@ -29,7 +29,14 @@ from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Update, create_engine, event, exists, func, inspect, make_url, select, text, update
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    PendingRollbackError,
+    SQLAlchemyError,
+)
 from sqlalchemy.orm import aliased
 
 from besom import sqlite_errors
@@ -59,6 +66,7 @@ LOCK = """
            CAST(pg_current_xact_id() AS text)
 """
 NOT_YET = "55P03"  # SQLSTATE: not within `lock_timeout`
+UNHEARD_OF = "22023"  # SQLSTATE: a transaction of a number that the server has not come to yet
 IDLE_S = 1.0  # after which a connection is handed back to the server, of which it may have few
 # SQLSTATEs of a server that is away or full, and of a deadlock that it has resolved; PostgreSQL's manual, appendix A
 AWAY = ("08", "53300", "57P01", "57P02", "57P03", "40P01")
@@ -502,8 +510,13 @@ class ServerStorage(BesomStorage):
         question = text("SELECT pg_xact_status(CAST(:number AS xid8))")
 
         def status() -> Any:
-            with self.engine.connect() as connection:
-                return connection.execute(question, {"number": number}).scalar()
+            try:
+                with self.engine.connect() as connection:
+                    return connection.execute(question, {"number": number}).scalar()
+            except DataError as error:
+                if getattr(error.orig, "sqlstate", None) != UNHEARD_OF:
+                    raise
+                return None  # the server has crashed before it had written anything of it
 
         while (known := self._patience(status)) == "in progress":  # its old process has not noticed yet
             time.sleep(PAUSE_S)

@@ -24,7 +24,7 @@ from besom.sweep.attrs import ENDS
 from besom.sweep.lease import Watch
 from besom.sweep.objective import objectives
 from besom.sweep.queue import Queue
-from besom.sweep.storage import ServerLost, alone, in_turn, open_storage
+from besom.sweep.storage import ServerLost, ServerStorage, alone, in_turn, open_storage
 from besom.sweep.study import Study
 from sweeps import UNRECORDED, Sweep, assert_whole, lives, study
 
@@ -235,6 +235,13 @@ def test_workers_cut_off_at_any_moment_end_each_trial_once(
     trials = study(shell, storage=storage).trials
     assert [(trial.number, trial.value) for trial in trials] == [(number, number) for number in range(TRIALS)]
     assert all(ENDS not in trial.user_attrs for trial in trials)
+
+
+def test_a_transaction_that_a_crashed_server_has_forgotten_was_not_kept(storage: str) -> None:
+    opened = open_storage(storage)
+    assert isinstance(opened, ServerStorage)
+    assert not opened._was_kept(str(1 << 40))  # a number that it has not given yet
+    opened.engine.dispose()
 
 
 @pytest.fixture

@@ -156,6 +156,7 @@ class BesomSweeper(Sweeper):
         """Exits as besom's commands do: Hydra would exit 1 with a trace whatever went wrong."""
         from besom.disk import as_disk_full
         from besom.errors import INTERRUPTED, BesomError
+        from besom.leaving import leave_at_once
         from besom.secrecy import learn, without_passwords
         from besom.sweep.asked import as_sweep
         from besom.sweep.job import App
@@ -164,6 +165,7 @@ class BesomSweeper(Sweeper):
         from besom.sweep.program import Program
         from besom.sweep.supervisor import supervise
 
+        leave_at_once()
         settings = _filled(self._settings, self._config)
         learn(self._config)
         app = App(self._task, self._context, without_passwords(self._config), Program.running())

@@ -11,12 +11,12 @@ sweep: .venv/installed
 ## all tests
 test: .venv/installed-dev
 	$(BIN)/python -m compileall -q src # once, for a thousand processes: some machines have Python keep nothing it compiles
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3 # a third of the time a test waits, for a server or a clock
 
 ## those that need nothing but besom
 test-quick: .venv/installed-dev
 	$(BIN)/python -m compileall -q src
-	$(BIN)/pytest -n 2 tests/unit tests/process
+	$(BIN)/pytest -n 3 tests/unit tests/process
 
 ## 50 kills at random moments, in one sweep that goes on; about ten minutes
 chaos: .venv/installed-dev

@@ -1,7 +1,7 @@
 """What the warm process does (`warm_process.py`): `python -m besom.sweep.warm_main FD...`, its order on standard input.
 
 Modules that the app has named (`besom.preload`) are imported as they are. Those that its script imports are looked at
-while they are: what starts a thread, wakes a GPU or draws random numbers when it is imported would not be in each trial
+while they are: what starts a thread, wakes a GPU or seeds random numbers when it is imported would not be in each trial
 what it is in a process of its own. The trials' process then begins anew, without that module.
 """
 
@@ -114,7 +114,8 @@ def _import_watched(modules: Sequence[str]) -> str | None:
     """The first module that is not to be shared, if any."""
     if modules:
         with contextlib.suppress(Exception):
-            importlib.import_module("numpy.random")  # so that its state can be compared
+            importlib.import_module("numpy.random").random()  # so that its state can be compared
+        random.random()
     for module in modules:
         before = _state()
         with contextlib.suppress(Exception, SystemExit):  # a trial says better what is wrong with it
@@ -127,8 +128,10 @@ def _import_watched(modules: Sequence[str]) -> str | None:
 def _state() -> tuple[Any, ...]:
     """What no import should change."""
     numpy, cuda = sys.modules.get("numpy.random"), sys.modules.get("torch.cuda")
-    drawn = repr(numpy.get_state()) if numpy else ""
-    return _threads(), bool(cuda and cuda.is_initialized()), random.getstate(), drawn
+    # a few draws leave the array as it is, and move the place in it: each trial draws seeds of its own, and the same is
+    # true of a process of its own; whoever sets a seed wants the numbers that follow from it
+    seeded = (random.getstate()[1][:-1], numpy.get_state()[1].tobytes() if numpy else b"")
+    return _threads(), bool(cuda and cuda.is_initialized()), *seeded
 
 
 def _threads() -> int:

@@ -28,7 +28,7 @@ many-pictures: .venv/installed-dev
 
 ## the benchmarks' tables
 bench: .venv/installed-dev
-	for benchmark in trial_overhead uneven_trials ask_tell many_workers tracking_cost input_pipeline trial_profile sweep_vs_floor gpu; do \
+	for benchmark in trial_overhead small_script uneven_trials ask_tell many_workers tracking_cost input_pipeline trial_profile sweep_vs_floor gpu; do \
 		$(BIN)/python benchmarks/$$benchmark.py; echo; done
 
 ## the longest of them: sweeps with and without a pruner; ten searches by hand and by besom

@@ -164,6 +164,12 @@ class Forked:
 
 
 # ── the server ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def interpreter(module: str, fds: Sequence[int]) -> list[str]:
+    """The command of a fresh one, with this one's flags, that runs the module on these file descriptors."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    return [sys.executable, *flags, "-m", module, *map(str, fds)]
+
+
 def pair() -> tuple[socket.socket, socket.socket]:
     """The server's end and its clients'."""
     return socket.socketpair(socket.AF_UNIX, KIND)
@@ -269,8 +275,7 @@ def become(call: int, fds: Sequence[int], *, fresh: bool = False) -> NoReturn:
         if fresh:
             for fd in (call, *fds):
                 os.set_inheritable(fd, True)
-            flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-            os.execv(sys.executable, [sys.executable, *flags, "-m", MODULE, str(call), *map(str, fds)])
+            os.execv(sys.executable, interpreter(MODULE, (call, *fds)))
         ending.begin()
         with open(call, "rb") as file:
             file.seek(0)

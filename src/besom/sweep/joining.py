@@ -32,7 +32,7 @@ from besom.sweep.command import Command
 from besom.sweep.fingerprint import fingerprint
 from besom.sweep.launch import LaunchThread, ask_to_leave, is_local, kill_all, launch, make_launcher
 from besom.sweep.plan import Plan, Sweep
-from besom.sweep.preload import Asked as Preload
+from besom.sweep.preload import Preload
 from besom.sweep.rehearsal import rehearse
 from besom.sweep.storage import open_storage
 from besom.sweep.study import LOOK_S, SWEPT, Shared, Study
@@ -87,7 +87,14 @@ def join(sweep: Sweep) -> None:
     worker = Worker(_as_swept(plan, study), sweep.app)
     workers = min(len(plan.slots), study.owed(study.recall(N_TRIALS)))
     with _warm(sweep, study) as warm:
-        _join(sweep, study, make_launcher(sweep.app, worker, study.folder, workers, warm), workers)
+        try:
+            _join(sweep, study, make_launcher(sweep.app, worker, study.folder, workers, warm), workers)
+        except RunError:
+            if warm:
+                warm.refuse_failed()
+            raise
+        if remarks := str((warm and warm.remarks()) or ""):
+            say(remarks)
     say(f"study {study.name} needs no more workers")
 
 
@@ -96,7 +103,7 @@ def _warm(sweep: Sweep, study: Study) -> AbstractContextManager[WarmProcess | No
         return nullcontext()
     app = sweep.app
     order = Order(Preload.of(app.preload, app.program), True, study.recall(TRACKING) is not None)
-    return WarmProcess(app, order, environ=sweep.plan.slots[0].threads_environment(os.environ))
+    return WarmProcess(order, environ=sweep.plan.slots[0].threads_environment(os.environ))
 
 
 def _join(sweep: Sweep, study: Study, launcher: Launcher, workers: int) -> None:

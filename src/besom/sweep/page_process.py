@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn
+from typing import Any
 
 from besom.encoding import say
 from besom.errors import InputError
@@ -123,15 +123,17 @@ def serve(url: str, name: str, uri: str, experiment: str, pipe: int) -> None:
         status = _keep_up(page, supervisor)
         supervisor.send(("closed", *_error(lambda: page.close(status))))
     except (EOFError, OSError):  # there is no supervisor any more
-        _leave()
+        os._exit(0)
 
 
 def _keep_up(page: Page, supervisor: Connection) -> Status:
     is_open, opened = page.open(), False
     while not supervisor.poll(POLL_S if opened else LOOK_S):
-        if not opened and ((error := _error(lambda: is_open())) or is_open()):
-            supervisor.send(("open", *error))
-            opened = True
+        if not opened:
+            answer: list[bool] = []
+            error = _error(lambda: answer.append(is_open()))  # noqa: B023 - called at once
+            if opened := bool(error or any(answer)):
+                supervisor.send(("open", *error))
         page.refresh()
     status: Status = supervisor.recv()
     return status
@@ -158,7 +160,3 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):
             self._supervisor.send(("logged", record.getMessage()))
-
-
-def _leave() -> NoReturn:
-    os._exit(0)

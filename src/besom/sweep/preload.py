@@ -18,7 +18,7 @@ NEVER = frozenset(
 
 
 @dataclass(frozen=True)
-class Asked:
+class Preload:
     named: tuple[str, ...] = ()  # by `besom.preload`
     found: tuple[str, ...] = ()  # at the top of the app's script
     path: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ from besom.sweep.lease import Watch
 from besom.sweep.page import Page
 from besom.sweep.page_process import PageProcess
 from besom.sweep.plan import Plan, Sweep
-from besom.sweep.preload import Asked as Preload
+from besom.sweep.preload import Preload
 from besom.sweep.proof import prove
 from besom.sweep.queue import Queue
 from besom.sweep.stopping import Judge
@@ -303,7 +303,7 @@ class _WarmProcesses:
         makes_trials = is_local(app)  # another launcher's workers have one of their own
         asked = Preload.of(app.preload, app.program) if makes_trials else Preload()
         order = Order(asked, True, plan.tracking_uri is not None, makes_trials, fresh)
-        return WarmProcess(app, order, self._log, plan.slots[0].threads_environment(os.environ))
+        return WarmProcess(order, self._log, plan.slots[0].threads_environment(os.environ))
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,7 +26,7 @@ from hydra.core.plugins import Plugins
 from besom.errors import first_line
 from besom.processes import call_this
 from besom.sweep import attempt, warm_process  # noqa: F401 - for trials
-from besom.sweep.fork_server import serve
+from besom.sweep.fork_server import interpreter, serve
 from besom.sweep.warm_process import TO_WORKER, Order, Remarks
 
 TASKS = Path("/proc/self/task")
@@ -106,8 +105,7 @@ def _begin_anew(order: Order, trials: int, say_remarks: int) -> NoReturn:
     fds = [trials, nobody.fileno(), os.dup(nobody.fileno()), say_remarks]
     for fd in fds:
         os.set_inheritable(fd, True)
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    os.execv(sys.executable, [sys.executable, *flags, "-m", "besom.sweep.warm_main", *map(str, fds)])
+    os.execv(sys.executable, interpreter("besom.sweep.warm_main", fds))
 
 
 def _import_watched(modules: Sequence[str]) -> str | None:

@@ -18,7 +18,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -30,9 +29,9 @@ from typing import IO, Any, Self
 
 from besom.errors import InputError
 from besom.secrecy import masked
-from besom.sweep.fork_server import ForkServer, pair
-from besom.sweep.job import App, python_path
-from besom.sweep.preload import Asked
+from besom.sweep.fork_server import ForkServer, interpreter, pair
+from besom.sweep.job import python_path
+from besom.sweep.preload import Preload
 
 # a cluster that takes a machine back may send them to every process of a job; the worker is meant
 TO_WORKER = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -54,7 +53,7 @@ PATIENCE_S = 5.0  # for its end, once nobody needs it
 class Order:
     """What the warm process is to be."""
 
-    asked: Asked
+    asked: Preload
     makes_workers: bool = False
     records: bool = False  # its workers need MLflow
     makes_trials: bool = True
@@ -66,7 +65,7 @@ class Order:
     @classmethod
     def loads(cls, text: str) -> Self:
         values = json.loads(text)
-        asked = Asked(**{key: tuple(value) for key, value in values.pop("asked").items()})
+        asked = Preload(**{key: tuple(value) for key, value in values.pop("asked").items()})
         return cls(asked, **values)
 
 
@@ -94,9 +93,7 @@ class Remarks:
 class WarmProcess:
     """Started by whoever needs it; it ends when nobody does."""
 
-    def __init__(
-        self, app: App, order: Order, log: Path | None = None, environ: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, order: Order, log: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
         """Returns at once. `log`: for what it says itself; `environ`: of what it imports, beside this process's own."""
         trials, ask_trials = pair()
         workers, ask_workers = pair()
@@ -109,15 +106,10 @@ class WarmProcess:
         os.set_blocking(remarks, False)
         self._said = b""
         self._log = log
-        self._ask_trials, self._ask_workers = ask_trials, ask_workers
         self.trials = ForkServer(ask_trials)
         self.workers = ForkServer(ask_workers)  # and what else needs MLflow
         if not order.makes_workers:
             self.workers.close()
-
-    def is_alive(self) -> bool:
-        """Whether it can be asked; of the trials' one this says nothing."""
-        return self._process.poll() is None
 
     def remarks(self, timeout_s: float = 0.0) -> Remarks | None:
         """None: it still imports. Where it has died there are none."""
@@ -160,13 +152,12 @@ class WarmProcess:
 def _start(order: Order, fds: list[int], output: IO[Any], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     env = {"GLIBC_TUNABLES": MALLOC, **os.environ, **environ, **ONE_THREAD, "PYTHONPATH": python_path()}
     env = {**ASLEEP, **env}
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
     with tempfile.TemporaryFile("w+") as orders:
         orders.write(order.dumps())
         orders.seek(0)
         with _deaf():
             return subprocess.Popen(
-                [sys.executable, *flags, "-m", "besom.sweep.warm_main", *map(str, fds)],
+                interpreter("besom.sweep.warm_main", fds),
                 stdin=orders,
                 stdout=output,
                 stderr=subprocess.STDOUT,

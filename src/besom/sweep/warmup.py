@@ -15,7 +15,7 @@ from besom.sweep.attempt import Attempt
 from besom.sweep.fork_server import ServerGone
 from besom.sweep.outcome import Terms
 from besom.sweep.plan import Sweep
-from besom.sweep.preload import Asked
+from besom.sweep.preload import Preload
 from besom.sweep.settle import ask, asked_of
 from besom.sweep.warm_process import Order, WarmProcess, trials_from
 from besom.tracking.log import Entry, read
@@ -62,8 +62,8 @@ def estimate(sweep: Sweep, overrides: list[str], n_trials: int) -> str:
 def _measured(sweep: Sweep, overrides: list[str]) -> Warmup:
     app, plan = sweep.app, sweep.plan
     os.environ.update(plan.slots[0].environment(os.environ))  # before torch wakes
-    order = Order(Asked.of(app.preload, app.program))
-    with trials_from(WarmProcess(app, order)) as warm:
+    order = Order(Preload.of(app.preload, app.program))
+    with trials_from(WarmProcess(order)) as warm:
         try:
             return _of_one(sweep, overrides)
         except ServerGone:

@@ -25,7 +25,7 @@ from besom.sweep.hold import Hold, Record
 from besom.sweep.job import App
 from besom.sweep.lease import LeaseLost, Watch
 from besom.sweep.plan import Plan
-from besom.sweep.preload import Asked as Preload
+from besom.sweep.preload import Preload
 from besom.sweep.queue import Queue
 from besom.sweep.samplers import make_pruner, make_sampler
 from besom.sweep.settle import settled
@@ -70,7 +70,7 @@ class Worker:
     def _pull_alone(self, asked: Asked, slot: str) -> int:
         """With a warm process of its own, as another launcher than besom's has started it."""
         order = Order(Preload.of(self.app.preload, self.app.program), fresh=self.fresh)
-        with trials_from(WarmProcess(self.app, order)) as warm:
+        with trials_from(WarmProcess(order)) as warm:
             try:
                 return self.pull(asked, slot)
             except ServerGone:

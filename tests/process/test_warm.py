@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -99,3 +100,23 @@ def test_a_warm_process_that_stands_still_does_not_keep_a_sweep_from_being_stopp
         second.resume()
     assert code == 130, said
     eventually(lambda: not first.is_running() and not second.is_running(), "the warm process to end")
+
+
+def test_a_worker_that_joins_says_which_module_its_machine_cannot_import(shell: Shell, tmp_path: Path) -> None:
+    held = APP.replace(
+        "    return cfg.x", "    while not os.path.exists('go'):\n        time.sleep(0.05)\n    return cfg.x"
+    )
+    shell.write("ready.py", "")
+    begun = Sweep(
+        shell, "hydra.sweeper.n_trials=2", UNRECORDED, app=held.replace("import os, sys", "import os, sys, time")
+    )
+    eventually((shell.folder / "interpreters").exists, "a trial")
+    there = Shell(tmp_path / "there")
+    there.write("app.py", (shell.folder / "app.py").read_text())
+    there.write("ready.py", "import nothing_of_this_name\n")
+    done = there.besom("worker", "app", "--yes", "--storage", f"sqlite:///{shell.folder / 'optuna.db'}")
+    shell.write("go", "")
+    code, said = begun.end()
+    assert code == 0, said
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "besom.preload: 'ready' cannot be imported: ModuleNotFoundError" in done.stderr

@@ -9,6 +9,8 @@ from typing import Any
 
 import hydra.utils
 import hydra.version
+from hydra._internal import config_loader_impl
+from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -60,3 +62,12 @@ def _targets(config: Any) -> Iterator[str]:
         case Sequence():
             for value in config:
                 yield from _targets(value)
+
+
+def name_by_overrides(config: DictConfig, overrides: list[Override]) -> None:
+    """Set `hydra.job.override_dirname`; Hydra 1.4 finds it when it is asked for."""
+    if hasattr(config_loader_impl, "get_overrides_dirname"):
+        named = config.hydra.job.config.override_dirname
+        config.hydra.job.override_dirname = config_loader_impl.get_overrides_dirname(
+            overrides=overrides, exclude_keys=named.exclude_keys, item_sep=named.item_sep, kv_sep=named.kv_sep
+        )

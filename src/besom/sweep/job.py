@@ -6,7 +6,7 @@ import copy
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,20 +15,21 @@ from typing import Any
 import cloudpickle
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.default_element import ResultDefault
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from besom.errors import InputError
-from besom.hydra_versions import changes_directory
+from besom.hydra_versions import changes_directory, name_by_overrides
 from besom.kept import keep, take_over
 from besom.secrecy import learn
 from besom.sweep.program import Program
@@ -66,7 +67,7 @@ class App:
 
     def compose(self, number: int, overrides: list[str], folder: Path) -> DictConfig:
         """The config of one trial, as `app overrides` would compose it."""
-        config = self._loader.load_sweep_config(self.config, overrides)
+        config = self.loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(number), number
             config.hydra.job.chdir = changes_directory(config)
@@ -99,8 +100,9 @@ class App:
         return copies()
 
     @cached_property
-    def _loader(self) -> ConfigLoader:
-        return _TrialsLoader(self.context.config_loader)
+    def loader(self) -> ConfigLoader:
+        """Of trials' configs."""
+        return TrialsLoader(self.context.config_loader)
 
     @cached_property
     def preload(self) -> Sequence[str]:
@@ -247,39 +249,71 @@ class _WorkersLoader(ConfigLoaderImpl):
         return config
 
 
-class _TrialsLoader(ConfigLoaderImpl):
-    """Composes one trial's config after the other, of files that it reads once.
+class TrialsLoader(ConfigLoaderImpl):
+    """Composes one trial's config after the other.
 
-    Hydra would read them again for each. What it makes of one list of defaults, before the values that are searched are
-    put into it, is the same for all trials that have chosen the same options.
+    What Hydra makes of the options that are chosen is made once for each choice of them, and the values of a trial are
+    put into a copy of it. The first trial of each choice is composed by Hydra as well: where the two differ, and for
+    whatever is more than options and values, or is refused, Hydra composes every time.
     """
 
     def __init__(self, loader: ConfigLoader) -> None:
         vars(self).update(vars(loader))
-        self._read: CachingConfigRepository | None = None
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._made: dict[tuple[str, ...], DictConfig | None] = {}  # None: values change more than themselves
+        self._is_group: dict[str, bool] = {}
+        self._groups: CachingConfigRepository | None = None
 
-    def _parse_overrides_and_create_caching_repo(
-        self, config_name: str | None, overrides: list[str], *more: Any, **named: Any
-    ) -> tuple[list[Override], CachingConfigRepository]:
-        """`more`: what Hydra 1.4 asks besides."""
-        if self._read is None or any("hydra.searchpath" in override for override in overrides):
-            self._composed.clear()
-            parsed, self._read = super()._parse_overrides_and_create_caching_repo(
-                config_name, overrides, *more, **named
-            )
-            return parsed, self._read
-        given = more[0] if more else named.get("parsed_overrides")
-        return given or OverridesParser.create().parse_overrides(overrides=overrides), self._read
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        overrides = OverridesParser.create().parse_overrides(sweep_overrides)
+        values = [override for override in overrides if self._is_value(override, master_config)]
+        chosen = tuple(str(override.input_line) for override in overrides if override not in values)
+        if any(override.is_delete() for override in overrides):  # of what stands before it
+            return super().load_sweep_config(master_config, sweep_overrides)
+        if chosen not in self._made:
+            config = super().load_sweep_config(master_config, sweep_overrides)
+            self._made[chosen] = None
+            with suppress(HydraException, OmegaConfBaseException):
+                self._made[chosen] = super().load_sweep_config(master_config, list(chosen))
+                if _raw(self._put(overrides, values, chosen, master_config)) != _raw(config):
+                    self._made[chosen] = None
+            return config
+        if self._made[chosen] is not None:
+            with suppress(HydraException, OmegaConfBaseException):
+                return self._put(overrides, values, chosen, master_config)
+        return super().load_sweep_config(master_config, sweep_overrides)
 
-    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
-        known_by = tuple(f"{one!r} {one.primary} {one.override_key}" for one in defaults)
-        if known_by not in self._composed:
-            # of files read for this alone: Hydra puts what it has read into what it composes, uncopied
-            unshared = CachingConfigRepository(repo)
-            unshared.cache = copy.deepcopy(repo.cache) if isinstance(repo, CachingConfigRepository) else {}
-            self._composed[known_by] = super()._compose_config_from_defaults_list(defaults, unshared)
-        return copy.deepcopy(self._composed[known_by])
+    def _is_value(self, override: Override, master_config: DictConfig) -> bool:
+        """It chooses nothing that brings anything else."""
+        key = override.key_or_group
+        if override.package is not None or override.is_hydra_override() or override.is_sweep_override():
+            return False
+        if self._groups is None:
+            name, given = master_config.hydra.job.config_name, _lines(master_config.hydra.overrides.hydra)
+            _, self._groups = self._parse_overrides_and_create_caching_repo(name, given)
+        if key not in self._is_group:
+            self._is_group[key] = self._groups.group_exists(key)
+        return not self._is_group[key]
+
+    def _put(
+        self,
+        overrides: Sequence[Override],
+        values: Sequence[Override],
+        chosen: tuple[str, ...],
+        master_config: DictConfig,
+    ) -> DictConfig:
+        config = copy.deepcopy(self._made[chosen])
+        assert config is not None
+        self._apply_overrides_to_config(list(values), config)
+        of_the_app = [override for override in overrides if not override.is_hydra_override()]
+        config.hydra.overrides.task.clear()
+        config.hydra.overrides.task.extend([override.input_line for override in of_the_app])
+        name_by_overrides(config, of_the_app)
+        OmegaConf.copy_cache(from_config=master_config, to_config=config)
+        return config
+
+
+def _raw(config: DictConfig) -> Any:
+    return OmegaConf.to_container(config, resolve=False)
 
 
 def python_path() -> str:

@@ -79,7 +79,7 @@ def join(sweep: Sweep) -> None:
     """
     plan = sweep.plan
     study = _swept(plan.storage, plan.study_name)
-    shared = Shared(fingerprint(plan.space, rehearse(plan.space, sweep.app.context, sweep.app.config)))
+    shared = Shared(fingerprint(plan.space, rehearse(plan.space, sweep.app)))
     changes = study.compare(plan.objectives, plan.space.describe(), shared, accept=plan.resume == "anyway")
     study.keep_folder()
     if changes:

@@ -25,7 +25,7 @@ def prove(sweep: Sweep) -> Sweep:
     plan, app = sweep.plan, sweep.app
     if plan.isolation == "process":
         refuse_homebound(app)
-    composed = rehearse(plan.space, app.context, app.config)
+    composed = rehearse(plan.space, app)
     is_shared = sqlite_file(plan.storage) is None
     check(plan.sampler, plan.space, plan.pruner, len(plan.objectives), is_shared=is_shared)
     make_terminator(plan.rules.terminator)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hydra.errors import HydraException
-from hydra.types import HydraContext
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from besom.errors import InputError, first_line
+from besom.sweep.job import App
 from besom.sweep.space import Space, Value, as_text
 from besom.sweep.sweeps_own import refuse_another
 
 
-def rehearse(space: Space, context: HydraContext, config: DictConfig) -> list[tuple[dict[str, Value], DictConfig]]:
+def rehearse(space: Space, app: App) -> list[tuple[dict[str, Value], DictConfig]]:
     """Compose each choice, with what it brings, and each bound, beside the first of all others: each with its config.
 
     An app may check what is composed: each of its Hydra callbacks that has a method `check(config)` is asked.
@@ -27,9 +27,9 @@ def rehearse(space: Space, context: HydraContext, config: DictConfig) -> list[tu
     for point in _points(space):
         where = "in the search space at " + " ".join(f"{key}={as_text(value)}" for key, value in point.items())
         try:
-            composed = context.config_loader.load_sweep_config(config, space.overrides(point))
-            refuse_another(composed, config)
-            for callback in context.callbacks.callbacks:
+            composed = app.loader.load_sweep_config(app.config, space.overrides(point))
+            refuse_another(composed, app.config)
+            for callback in app.context.callbacks.callbacks:
                 if check := getattr(callback, "check", None):
                     check(composed)
         except InputError as error:

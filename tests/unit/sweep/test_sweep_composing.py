@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.config import shipped
 from besom.hydra_versions import VERSION_BASE
-from besom.sweep.job import _TrialsLoader
+from besom.sweep.job import TrialsLoader
 
 TRIALS = (
     ["optimizer.lr=0.1"],
@@ -26,6 +26,19 @@ TRIALS = (
     ["data=mnist", "hydra.searchpath=[]"],
     ["hydra.job.chdir=true", "sweeps=optimizers"],
     ["~model.dropout", "model.hidden=[1]"],
+    ["model.dropout=0.5", "~model.dropout", "+model.dropout=0.25"],  # each builds on the one before it
+    ["hydra.job.name=${optimizer.lr}", "optimizer.lr=0.5", "optimizer.lr=0.6"],
+    ["optimizer={lr: 0.7}", "+more='${oc.env:HOME}'", "hydra.sweep.subdir=a"],
+    ["+more='a=b,c'"],
+)
+REFUSED = (
+    ["optimizer.nothing=1"],
+    ["+optimizer.lr=0.1"],
+    ["optimizer=nothing"],
+    ["optimizer.lr=0.1", "~nothing"],
+    ["optimizer@other=sgd"],
+    ["optimizer.lr=0.1,0.2"],
+    ["hydra.job.chdir=nothing"],
 )
 
 
@@ -51,9 +64,26 @@ def nodes(config: Any, at: str = "") -> Iterator[Any]:
 def test_each_trials_config_is_as_hydra_composes_it(hydra_itself: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(shipped("conf")).parent)
     sweep = hydra_itself.load_configuration("train", ["hydra/sweeper=besom"], RunMode.MULTIRUN)
-    ours = _TrialsLoader(hydra_itself)
+    ours = TrialsLoader(hydra_itself)
     for overrides in TRIALS:
         composed = ours.load_sweep_config(sweep, overrides)
         assert whole(composed) == whole(hydra_itself.load_sweep_config(sweep, overrides)), overrides
         composed.seed = 999  # whatever a job does to it
         composed.model.hidden.append(7)
+
+
+def test_a_name_that_is_a_trials_own_stays_so(hydra_itself: Any) -> None:
+    """Hydra gives a job that has none the name of its script, and one is none where it cannot be resolved."""
+    sweep = hydra_itself.load_configuration("train", ["hydra.job.name=run_${x}"], RunMode.MULTIRUN)
+    ours = TrialsLoader(hydra_itself)
+    assert [ours.load_sweep_config(sweep, [f"+x={x}"]).hydra.job.name for x in (1, 2, 3)] == ["run_1", "run_2", "run_3"]
+
+
+@pytest.mark.parametrize("overrides", REFUSED, ids=" ".join)
+def test_what_hydra_refuses_is_refused_in_its_words(hydra_itself: Any, overrides: list[str]) -> None:
+    sweep = hydra_itself.load_configuration("train", ["hydra/sweeper=besom"], RunMode.MULTIRUN)
+    with pytest.raises(Exception) as theirs:  # noqa: PT011 - whatever Hydra raises
+        hydra_itself.load_sweep_config(sweep, overrides)
+    with pytest.raises(theirs.type) as ours:
+        TrialsLoader(hydra_itself).load_sweep_config(sweep, overrides)
+    assert str(ours.value) == str(theirs.value)

@@ -12,7 +12,9 @@ from omegaconf import DictConfig
 
 from besom.errors import InputError
 from besom.hydra_versions import VERSION_BASE
+from besom.sweep.job import App
 from besom.sweep.params import parse
+from besom.sweep.program import Program
 from besom.sweep.rehearsal import rehearse
 
 PARAMS = {
@@ -47,7 +49,8 @@ def _rehearsed(params: dict[str, Any], app: Path) -> list[DictConfig]:
         callbacks, seen = Callbacks(), Seen()
         callbacks.callbacks = [seen]
         config = loader.load_configuration("config", [], RunMode.MULTIRUN)
-        rehearse(parse(params, []), HydraContext(config_loader=loader, callbacks=callbacks), config)
+        context = HydraContext(config_loader=loader, callbacks=callbacks)
+        rehearse(parse(params, []), App(lambda config: 0.0, context, config, Program.running()))
     return seen.configs
 
 

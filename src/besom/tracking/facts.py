@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import getpass
 import platform
+import re
 import socket
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import distributions, version
+from importlib.metadata import Distribution, distributions, version
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "optuna", "mlflow", "besom")
+NAME, VERSION = (re.compile(rf"^{key}:(.+)$", re.MULTILINE) for key in ("Name", "Version"))
+
+
+def tags() -> dict[str, str]:
+    """Tags of a run; those under `mlflow.` are the ones MLflow's UI has columns for."""
+    return {**_tags(), "mlflow.source.name": " ".join(["python", *sys.argv[:1]])}
+
+
+def find() -> None:
+    """All of it, for the processes that are forked from this one."""
+    tags()
+    requirements()
 
 
 @cache
-def tags() -> dict[str, str]:
-    """Tags of a run; those under `mlflow.` are the ones MLflow's UI has columns for."""
+def _tags() -> dict[str, str]:
     versions = {f"version.{package}": version(package) for package in PACKAGES}
     return {
         "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": " ".join(["python", *sys.argv[:1]]),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "version.python": platform.python_version(),
@@ -32,8 +43,17 @@ def tags() -> dict[str, str]:
 @cache
 def requirements() -> str:
     """Every installed package and its version, as a requirements file."""
-    found = {f"{package.metadata['Name']}=={package.version}" for package in distributions()}
+    found = {f"{name}=={version}" for name, version in map(_name_and_version, distributions())}
     return "\n".join(sorted(found, key=str.lower)) + "\n"
+
+
+def _name_and_version(package: Distribution) -> tuple[str, str]:
+    """From the head of its METADATA; `package.metadata` would parse its pages of text too, and so does `.version`."""
+    head, _, _ = (package.read_text("METADATA") or "").partition("\n\n")
+    name, number = NAME.search(head), VERSION.search(head)
+    if name and number:
+        return name[1].strip(), number[1].strip()
+    return str(package.metadata["Name"]), package.version
 
 
 def commit() -> str | None:

@@ -16,9 +16,10 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Self, TypeVar
+from typing import Literal, NamedTuple, Self
 from uuid import uuid4
 
 from besom.secrecy import masked
@@ -27,10 +28,10 @@ from besom.tracking import facts
 from besom.tracking.log import Entry, RunLog, Skipped, Told, began_ms, read
 from besom.tracking.store import MAX_KEY, Store, as_key, as_param
 
-Item = TypeVar("Item")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 MAX_PARAMS, MAX_METRICS, MAX_TAGS = 100, 1000, 100  # MLflow's limits of one batch
+MAX_BATCH = 1000  # of all three together
 MAX_VALUE = 6000  # characters of a parameter; a longer one goes whole into an artifact
 MAX_TAG = 5000
 
@@ -97,9 +98,14 @@ class Recorder:
         end = self._end  # before the log is read: all that was written before the end is sent before it
         if not self._made and not self._make():
             return True
-        self._drain()
-        if end:
-            self._finish(end)
+        self._read()
+        ends = end is not None and not end.unless()
+        if end and ends:
+            said = {"besom.outcome": end.outcome, "besom.reason": masked(end.reason)}
+            self._unsent.tags.update({tag: value for tag, value in said.items() if value})
+        self._send()
+        if end and ends:  # this thread lags behind: the run ends when its log does
+            self._store.client.set_terminated(str(self.run_id), end.status, end_time=self._last_ms)
         return end is not None
 
     def finish(
@@ -144,17 +150,8 @@ class Recorder:
         self._made = True
         return True
 
-    def _finish(self, end: _End) -> None:
-        assert self.run_id is not None
-        if end.unless():
-            return
-        said = {"besom.outcome": end.outcome, "besom.reason": masked(end.reason)}
-        self._send_tags({tag: value for tag, value in said.items() if value})
-        # this thread lags behind: the run ends when its log does
-        self._store.client.set_terminated(self.run_id, end.status, end_time=self._last_ms)
-
-    def _drain(self) -> None:
-        """Send every whole line not yet sent. What fails stays unsent: sending a line twice adds nothing."""
+    def _read(self) -> None:
+        """Every whole line that is new. What is not sent stays unsent: sending a line twice adds nothing."""
         with suppress(OSError):
             if self._log_path.stat().st_size < self._offset:  # begun anew, where a trial has deleted it
                 self._offset = 0
@@ -167,25 +164,37 @@ class Recorder:
         if skipped:
             self._offset = max(self._offset, skipped[-1].behind)  # said once
             log.warning("%s: %s lines are no records, and were skipped", self._log_path, len(skipped))
-        if self._unsent.lines:
-            self._send(self._unsent)
-            self._unsent = _Batch()
 
-    def _send(self, batch: _Batch) -> None:
+    def _send(self) -> None:
         """What MLflow has taken leaves the batch: the next try begins behind it."""
-        from mlflow.entities import Dataset, DatasetInput, Metric
+        from mlflow.entities import Metric, Param, RunTag
 
         assert self.run_id is not None
-        client, run = self._store.client, self.run_id
-        self._send_params({key: value for key, value in batch.params.items() if key not in self._params_sent})
-        batch.params.clear()
+        client, run, batch = self._store.client, self.run_id, self._unsent
+        for key in self._params_sent & batch.params.keys():
+            del batch.params[key]
         batch.tags.update(self._not_finite(batch.metrics))
-        self._send_tags(batch.tags)
-        batch.tags.clear()
-        while batch.metrics:
-            some = [Metric(key, value, t, step) for key, value, t, step in batch.metrics[:MAX_METRICS]]
-            client.log_batch(run, metrics=some)
-            del batch.metrics[:MAX_METRICS]
+        while batch.params or batch.tags or batch.metrics:
+            params, tags = _first(batch.params, MAX_PARAMS), _first(batch.tags, MAX_TAGS)
+            metrics = batch.metrics[: MAX_BATCH - len(params) - len(tags)]
+            client.log_batch(
+                run,
+                params=[Param(key, _short(key, value)) for key, value in params.items()],
+                tags=[RunTag(key, value[:MAX_TAG]) for key, value in tags.items()],
+                metrics=[Metric(key, value, t, step) for key, value, t, step in metrics],
+            )
+            for key, value in params.items():
+                if len(value) > MAX_VALUE:
+                    client.log_text(run, value, f"params/{key}.txt")
+            for key, value in tags.items():
+                if len(value) > MAX_TAG:
+                    client.log_text(run, value, f"tags/{key}.txt")
+            self._params_sent.update(params)
+            for key in params:
+                del batch.params[key]
+            for key in tags:
+                del batch.tags[key]
+            del batch.metrics[: len(metrics)]
         while batch.artifacts:
             path, folder = batch.artifacts[0]
             if os.path.isfile(path):  # noqa: PTH113 - which raises nothing, whatever the path
@@ -193,7 +202,14 @@ class Recorder:
             else:
                 log.warning("the artifact %s is gone; all else is recorded", path)
             del batch.artifacts[0]
-        datasets = [
+        if batch.datasets:
+            self._send_datasets(batch.datasets)
+            batch.datasets.clear()
+
+    def _send_datasets(self, datasets: Sequence[Mapping[str, str]]) -> None:
+        from mlflow.entities import Dataset, DatasetInput
+
+        inputs = [
             DatasetInput(
                 Dataset(
                     facts["name"],
@@ -205,36 +221,9 @@ class Recorder:
                 ),
                 tags=[],
             )
-            for facts in batch.datasets
+            for facts in datasets
         ]
-        if datasets:
-            client.log_inputs(run, datasets)
-
-    def _send_params(self, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        assert self.run_id is not None
-        client, run = self._store.client, self.run_id
-        short = {
-            key: value if len(value) <= MAX_VALUE else f"→ artifact params/{key}.txt" for key, value in params.items()
-        }
-        for some in _chunks([Param(key, value) for key, value in short.items()], MAX_PARAMS):
-            client.log_batch(run, params=some)
-        for key, value in params.items():
-            if len(value) > MAX_VALUE:
-                client.log_text(run, value, f"params/{key}.txt")
-        self._params_sent.update(params)
-
-    def _send_tags(self, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        assert self.run_id is not None
-        client, run = self._store.client, self.run_id
-        for some in _chunks([RunTag(key, value[:MAX_TAG]) for key, value in tags.items()], MAX_TAGS):
-            client.log_batch(run, tags=some)
-        for key, value in tags.items():
-            if len(value) > MAX_TAG:
-                client.log_text(run, value, f"tags/{key}.txt")
+        self._store.client.log_inputs(str(self.run_id), inputs)
 
     def _not_finite(self, metrics: Sequence[tuple[str, float, int, int]]) -> dict[str, str]:
         """As tags: MLflow keeps infinity as the largest number there is, and its UI shows no NaN."""
@@ -267,7 +256,6 @@ class _Batch:
     """Lines of the log, sorted by where they go."""
 
     def __init__(self) -> None:
-        self.lines = 0
         self.params: dict[str, str] = {}
         self.tags: dict[str, str] = {}
         self.metrics: list[tuple[str, float, int, int]] = []
@@ -275,7 +263,6 @@ class _Batch:
         self.datasets: list[dict[str, str]] = []
 
     def add(self, entry: Entry) -> None:
-        self.lines += 1
         match entry["kind"]:
             case "params":
                 self.params.update({as_key(key): as_param(value) for key, value in entry["values"].items()})
@@ -290,5 +277,9 @@ class _Batch:
                 self.datasets.append(entry["values"])
 
 
-def _chunks(items: list[Item], size: int) -> list[list[Item]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def _first(values: Mapping[str, str], count: int) -> dict[str, str]:
+    return dict(islice(values.items(), count))
+
+
+def _short(key: str, value: str) -> str:
+    return value if len(value) <= MAX_VALUE else f"→ artifact params/{key}.txt"

@@ -34,7 +34,6 @@ class Scribe:
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="besom-scribe", daemon=True)
             self._thread.start()
-        self._wake.set()
 
     @property
     def left(self) -> int:

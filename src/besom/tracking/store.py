@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -88,6 +88,7 @@ class Store:
 
     uri: str
     experiment: str
+    _experiments: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # by their runs
 
     @property
     def is_server(self) -> bool:
@@ -178,7 +179,10 @@ class Store:
         return str(run.info.run_id)
 
     def experiment_of(self, run: str) -> str:
-        return str(self.client.get_run(run).info.experiment_id)
+        """Which no run ever leaves."""
+        if run not in self._experiments:
+            self._experiments[run] = str(self.client.get_run(run).info.experiment_id)
+        return self._experiments[run]
 
     def find(self, tags: Mapping[str, str], parent: str | None = None) -> str | None:
         """The id of the run that carries these tags, with `parent` among those under it; of several the oldest."""

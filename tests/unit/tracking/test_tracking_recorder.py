@@ -14,7 +14,7 @@ from mlflow.utils import validation
 
 from besom.errors import RunError
 from besom.tracking import Recorder, RunLog, Scribe, Store
-from besom.tracking.recorder import MAX_METRICS, MAX_PARAMS, MAX_TAG, MAX_TAGS
+from besom.tracking.recorder import MAX_BATCH, MAX_METRICS, MAX_PARAMS, MAX_TAG, MAX_TAGS
 
 Record = Callable[..., Run]
 
@@ -59,7 +59,22 @@ def test_more_params_than_one_batch_holds_all_arrive(log, record):
     assert record().data.params == params
 
 
+def test_more_of_each_kind_than_one_batch_holds_arrive_together(log, record, store):
+    params, tags = ({f"{kind}{number}": str(number) for number in range(150)} for kind in ("param", "tag"))
+    log.params(params)
+    log.tags(tags)
+    for step in range(25):
+        log.metrics({f"metric{number}": float(step) for number in range(100)}, step)
+
+    run = record()
+
+    assert run.data.params == params
+    assert tags.items() <= run.data.tags.items()
+    assert all(len(_history(store, run, f"metric{number}")) == 25 for number in range(100))
+
+
 def test_a_batch_is_no_larger_than_a_server_takes():
+    assert MAX_BATCH <= validation.MAX_ENTITIES_PER_BATCH
     assert MAX_PARAMS <= validation.MAX_PARAMS_TAGS_PER_BATCH
     assert MAX_TAGS <= validation.MAX_PARAMS_TAGS_PER_BATCH
     assert MAX_METRICS <= validation.MAX_METRICS_PER_BATCH

@@ -7,7 +7,7 @@ take, and nobody has given, are left out; what a class that besom knows is still
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ PARTS = ("optimizer", "loss", "scheduler")  # that a LightningModule may make by
 SECTIONS = {"model": "model", "data.source": "data", **{part: part for part in PARTS}}  # each with its group
 OWN_KEYS = {"_target_", "interval"}  # of a section, and not of its class
 Find = Callable[[str, str], Any]  # what a `_target_` of a section is
+Other = tuple[str, str, DictConfig]  # a section, its `_target_`, and what the option has in whose place that is
 
 
 def fit_to_targets(config: DictConfig, hydra: Any) -> tuple[DictConfig, list[str]]:
@@ -34,8 +35,9 @@ def fit_to_targets(config: DictConfig, hydra: Any) -> tuple[DictConfig, list[str
     Raises:
         InputError: a class cannot be imported, or what is set has no effect on it.
     """
-    if not _asks_own_classes(config, hydra):
-        return fitted(config, hydra)
+    others = list(_in_place_of_options(config, hydra))
+    if not _asks_own_classes(config, hydra, others):
+        return fitted(config, hydra, others=others)
     from besom.build import fit_to_classes
 
     return fit_to_classes(config, hydra)
@@ -47,25 +49,27 @@ def refuse_unlogged(metric: str) -> None:
         raise InputError(f"objective.metric={metric} is never logged{near(metric, LOGGED)}")
 
 
-def _asks_own_classes(config: DictConfig, hydra: Any) -> bool:
+def _asks_own_classes(config: DictConfig, hydra: Any, others: Iterable[Other]) -> bool:
     if (target := _target(config, "model")) is None:
         return False
-    own = [section for section, target, _ in _in_place_of_options(config, hydra) if known(section, target) is None]
+    own = [section for section, target, _ in others if known(section, target) is None]
     if own:
         return True
     return known("model", target) is None and (config.objective.metric not in LOGGED or any(ignored(config, hydra, ())))
 
 
-def fitted(config: DictConfig, hydra: Any, find: Find | None = None) -> tuple[DictConfig, list[str]]:
+def fitted(
+    config: DictConfig, hydra: Any, find: Find | None = None, others: Iterable[Other] | None = None
+) -> tuple[DictConfig, list[str]]:
     """The config without the keys that its classes do not take, and what to say of them.
 
-    `find` imports a class of the user's own; without it those are left as they are.
+    `find` imports a class of the user's own; without it those are left as they are. `others`: as they are found in it.
 
     Raises:
         InputError: what `find` raises.
     """
     found, said = config, []
-    for section, target, usual in _in_place_of_options(config, hydra):
+    for section, target, usual in _in_place_of_options(config, hydra) if others is None else others:
         group, node = SECTIONS[section], OmegaConf.select(config, section)
         option = hydra.runtime.choices[group]
         takes = _taken(target, section, find)
@@ -92,7 +96,7 @@ def fitted(config: DictConfig, hydra: Any, find: Find | None = None) -> tuple[Di
     return found, said
 
 
-def _in_place_of_options(config: DictConfig, hydra: Any) -> Iterator[tuple[str, str, DictConfig]]:
+def _in_place_of_options(config: DictConfig, hydra: Any) -> Iterator[Other]:
     """Each section with a `_target_` that is not its option's, and what the option says."""
     for section, group in SECTIONS.items():
         target = _target(config, section)

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+import yaml
+from omegaconf import DictConfig, open_dict, read_write
+from omegaconf._utils import get_omega_conf_dumper
 
 from besom.secrecy import public
 
@@ -34,7 +36,12 @@ def keep(config: DictConfig, folder: Path, subdir: str | None) -> None:
 
 
 def write(path: Path, content: Any) -> None:
-    """As YAML, for its owner alone; interpolations stay as they are."""
+    """Plain lists, dicts and values as YAML, for its owner alone; interpolations stay as they are."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as stream:
-        stream.write(OmegaConf.to_yaml(OmegaConf.create(content)))
+        yaml.dump(content, stream, Dumper=_dumper(), default_flow_style=False, allow_unicode=True, sort_keys=False)
+
+
+def _dumper() -> Any:
+    """OmegaConf's own, which puts into quotes what would be read as something else than text."""
+    return get_omega_conf_dumper()

@@ -232,7 +232,7 @@ def _public_pair(found: re.Match[str]) -> str:
 
 def public(config: DictConfig) -> Any:
     """A copy to be written to a file: what comes from the environment stays `${oc.env:...}`."""
-    return _public(OmegaConf.to_container(config, resolve=False), "")
+    return _public(OmegaConf.to_container(config, resolve=False, enum_to_str=True), "")
 
 
 def _public(value: Any, key: str) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 from besom.encoding import say
 from besom.errors import InputError
 from besom.processes import call_this
+from besom.sweep import report
 from besom.sweep.fork_server import ForkServer
 from besom.sweep.page import Page
 from besom.sweep.study import Study
@@ -27,6 +28,7 @@ from besom.tracking.recorder import Status
 LOOK_S = 0.1  # between two looks at whether the run is there
 POLL_S = 0.5
 KINDS = {"away": AwayError, "refused": InputError, "failed": OSError}
+
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +136,7 @@ def _keep_up(page: Page, supervisor: Connection) -> Status:
             error = _error(lambda: answer.append(is_open()))  # noqa: B023 - called at once
             if opened := bool(error or any(answer)):
                 supervisor.send(("open", *error))
+                report.load()  # while trials run
         page.refresh()
     status: Status = supervisor.recv()
     return status

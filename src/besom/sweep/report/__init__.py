@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 from besom.errors import InputError
 from besom.sweep.findings import Findings
 
+LIBRARIES = (
+    *("besom.sweep.report.html", "besom.sweep.report.pictures", "besom.sweep.report.tables"),
+    *("jinja2", "plotly.offline", "plotly.graph_objs._scatter", "plotly.graph_objs._figure", "plotly.subplots"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+)
 PAGE, TRIALS, BEST = "report.html", "trials.csv", "best.yaml"
 
 
@@ -20,6 +26,12 @@ def write(findings: Findings, folder: Path) -> list[Path]:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     return [*(folder / name for name in texts), *pictures(findings, folder)]
+
+
+def load() -> None:
+    """What the files are made with, which takes a second."""
+    for module in LIBRARIES:
+        importlib.import_module(module)
 
 
 def save(findings: Findings, file: Path) -> None:

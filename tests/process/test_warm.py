@@ -14,7 +14,7 @@ from doors import Shell, eventually
 
 from sweeps import UNRECORDED, Sweep, assert_whole, study
 
-pytestmark = pytest.mark.usefixtures("stocked")
+pytestmark = [pytest.mark.usefixtures("stocked"), pytest.mark.cold]
 
 APP = """
 import os, sys
@@ -58,6 +58,26 @@ def test_after_a_preload_that_starts_a_thread_each_trial_starts_an_interpreter(s
     assert "besom.preload: 'ready' starts a thread when it is imported" in done.stdout
     for line in (shell.folder / "interpreters").read_text().splitlines():
         assert line.endswith(" False"), "the poisoned module is in a trial"
+
+
+def test_threads_that_trials_are_to_have_are_not_started_where_they_are_forked(shell: Shell) -> None:
+    done = sweep(shell, "import numpy, sklearn.linear_model\n", "hydra.sweeper.threads_per_trial=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in (shell.folder / "interpreters").read_text().splitlines():
+        assert line.endswith(" True"), f"each trial has imported it anew: {done.stdout}"
+
+
+def test_of_a_sweep_that_is_refused_no_process_stays(shell: Shell) -> None:
+    done = sweep(shell, "", "hydra.sweeper.patience=0")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert not [one for one in psutil.process_iter() if one.name() == "besom-warm" and at_home(one, shell)]
+
+
+def at_home(process: psutil.Process, shell: Shell) -> bool:
+    try:
+        return process.cwd() == str(shell.folder)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def warm(sweep: Sweep) -> list[psutil.Process]:

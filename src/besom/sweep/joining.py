@@ -102,8 +102,9 @@ def _warm(sweep: Sweep, study: Study) -> AbstractContextManager[WarmProcess | No
     if not is_local(sweep.app):
         return nullcontext()
     app = sweep.app
-    order = Order(Preload.of(app.preload, app.program), True, study.recall(TRACKING) is not None)
-    return WarmProcess(order, environ=sweep.plan.slots[0].threads_environment(os.environ))
+    environ = sweep.plan.slots[0].threads_environment(os.environ)
+    order = Order(Preload.of(app.preload, app.program), environ=environ)
+    return WarmProcess(order, makes_workers=True, records=study.recall(TRACKING) is not None)
 
 
 def _join(sweep: Sweep, study: Study, launcher: Launcher, workers: int) -> None:

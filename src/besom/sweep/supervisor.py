@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -62,12 +62,15 @@ from besom.tracking.facts import commit
 from besom.tracking.recorder import Status
 
 POLL_S = 0.5  # between two looks at the study while workers run
+OPENING_S = 0.1  # while they wait for its run
 PATIENCE_S = 60.0  # for workers to end, once they have nothing left to do
 MAX_FUTILE = 3  # launches in a row that finish no trial, before the sweep is given up
 
 
-def supervise(sweep: Sweep) -> None:
+def supervise(sweep: Sweep, warm: WarmProcess | None) -> None:
     """Bring the study to its budget, from wherever it stands, and print what it found.
+
+    `warm`: from which workers, the study's page and trials are forked; without isolation there is none.
 
     Raises:
         InputError: found before the first trial.
@@ -76,6 +79,14 @@ def supervise(sweep: Sweep) -> None:
     """
     make_output_readable()
     sweep = prove(sweep)
+    with _WarmProcesses(sweep, warm) as processes:
+        study = _supervise(sweep, processes)
+    say(summary(Findings.of(study), sweep.plan.tracking_uri is not None))
+    if not study.best():
+        raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
+
+
+def _supervise(sweep: Sweep, warm: _WarmProcesses) -> Study:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     while True:
@@ -83,15 +94,14 @@ def supervise(sweep: Sweep) -> None:
         watch = Watch(sweep.plan.lease_s)
         try:
             with study.supervised(watch) as renew:
-                _sweep(replace(sweep, plan=replace(sweep.plan, study_name=study.name)), study, watch, renew)
-            break
+                now = replace(sweep, plan=replace(sweep.plan, study_name=study.name))
+                _sweep(now, study, watch, renew, warm)
         except StudyChanged:  # by its data, which only a worker can see
             if sweep.plan.resume != "fork":
                 raise
             sweep = replace(sweep, plan=replace(sweep.plan, data=study.recall(FOUND)))
-    say(summary(Findings.of(study), sweep.plan.tracking_uri is not None))
-    if not study.best():
-        raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
+        else:
+            return study
 
 
 def _study(sweep: Sweep) -> Study:
@@ -116,7 +126,7 @@ def _study(sweep: Sweep) -> Study:
     return study
 
 
-def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) -> None:
+def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None], warm: _WarmProcesses) -> None:
     plan = sweep.plan
     store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
     os.environ[SWEPT] = study.identity
@@ -131,9 +141,11 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None]) 
     study.remember(TRACKING, plan.tracking_uri)
     study.remember(EXPERIMENT, plan.experiment)
     study.remember(FIXED, list(map(public_override, plan.space.fixed)))
-    with _WarmProcesses(sweep, study) as warm:
-        page = _page(study, store, warm) if store else None
+    page = _page(study, store, warm) if store else None
+    try:
         _bring_to_budget(sweep, study, watch, renew, page, warm)
+    finally:
+        warm.keep_log(study.folder / "warm.log")
 
 
 def _page(study: Study, store: Store, warm: _WarmProcesses) -> Page | PageProcess:
@@ -214,14 +226,14 @@ class _Look:
     page: Page | PageProcess | None  # None: nothing is recorded
     is_open: Callable[[], bool]  # whether its run is there, as `Page.open` says
     remark: Callable[[], str]  # what the warm process has found out, if it is to be said
-    _opened: bool = False  # for trials to begin
+    has_opened: bool = False  # for trials to begin
     _renewed: float = 0.0
     _settled: bool = False  # and said
     _was_asked: bool = False  # to stop, by `besom stop`
 
     def __call__(self) -> None:
         self.view.refresh()
-        if not self._opened:
+        if not self.has_opened:
             self._let_trials_begin()
         if self.page:
             self.page.refresh()
@@ -251,7 +263,7 @@ class _Look:
             self.study.request_stop(Stop("refused", str(error)))
             return
         self.study.open()
-        self._opened = True
+        self.has_opened = True
 
     def _say_when_asked_to_stop(self) -> None:
         """The workers look for themselves."""
@@ -274,17 +286,22 @@ class _WarmProcesses:
     Without isolation there is none.
     """
 
-    def __init__(self, sweep: Sweep, study: Study) -> None:
+    def __init__(self, sweep: Sweep, first: WarmProcess | None) -> None:
         self._sweep = sweep
-        self._log = study.folder / "warm.log"
-        self.now = self._start() if sweep.plan.isolation == "process" else None
+        self.now: WarmProcess | None = None
         self._has_said = False
+        self._said = b""  # by those before
+        if sweep.plan.isolation == "process":
+            self.now = first or WarmProcess(makes_workers=True, records=self._records)
+            self._order(self.now)
 
     def renew(self, *, fresh: bool) -> None:
         """`fresh`: from here on each trial is an interpreter of its own."""
         if self.now:
+            self._said += self.now.output()
             self.now.close()
-            self.now = self._start(fresh=fresh)
+            self.now = WarmProcess(makes_workers=True, records=self._records and not fresh)
+            self._order(self.now, fresh=fresh)
 
     def refuse_failed(self) -> None:
         """Raises InputError: a module that `besom.preload` names cannot be imported."""
@@ -298,12 +315,21 @@ class _WarmProcesses:
         self._has_said = True
         return str(remarks)
 
-    def _start(self, *, fresh: bool = False) -> WarmProcess:
-        app, plan = self._sweep.app, self._sweep.plan
+    @property
+    def _records(self) -> bool:
+        return self._sweep.plan.tracking_uri is not None
+
+    def _order(self, warm: WarmProcess, *, fresh: bool = False) -> None:
+        app, environ = self._sweep.app, self._sweep.plan.slots[0].threads_environment(os.environ)
         makes_trials = is_local(app)  # another launcher's workers have one of their own
         asked = Preload.of(app.preload, app.program) if makes_trials else Preload()
-        order = Order(asked, True, plan.tracking_uri is not None, makes_trials, fresh)
-        return WarmProcess(order, self._log, plan.slots[0].threads_environment(os.environ))
+        warm.begin(Order(asked, makes_trials, fresh, environ))
+
+    def keep_log(self, file: Path) -> None:
+        """What they have said themselves, if anything."""
+        if self.now and (said := self._said + self.now.output()):
+            with suppress(OSError):  # a full disk
+                file.write_bytes(said)
 
     def __enter__(self) -> Self:
         return self
@@ -395,7 +421,7 @@ def _look_until_ended(launched: Future[None], look: _Look) -> None:
     """Workers that still wait in a cluster's queue when nothing is left to do are not waited for."""
     idle_since = math.inf
     while time.monotonic() - idle_since < PATIENCE_S:
-        if wait([launched], timeout=POLL_S).done:
+        if wait([launched], timeout=POLL_S if look.has_opened else OPENING_S).done:
             return
         with _undisturbed():
             look()

@@ -1,4 +1,4 @@
-"""What the warm process does (`warm_process.py`): `python -m besom.sweep.warm_main FD...`, its order on standard input.
+"""What the warm process does (`warm_process.py`): `python -m besom.sweep.warm_main FD... [workers] [records]`.
 
 Modules that the app has named (`besom.preload`) are imported as they are. Those that its script imports are looked at
 while they are: what starts a thread, wakes a GPU or seeds random numbers when it is imported would not be in each trial
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +27,7 @@ from besom.errors import first_line
 from besom.processes import call_this
 from besom.sweep import attempt, warm_process  # noqa: F401 - for trials
 from besom.sweep.fork_server import interpreter, serve
-from besom.sweep.warm_process import TO_WORKER, Order, Remarks
+from besom.sweep.warm_process import ONE_THREAD, RECORDS, TO_WORKER, WORKERS, Order, Remarks
 
 TASKS = Path("/proc/self/task")
 # what MLflow's client loads when it is first used
@@ -40,39 +40,66 @@ OF_MLFLOW = (
 )
 
 
-def main(trials: int, ask_trials: int, workers: int, say_remarks: int) -> NoReturn:
-    """The file descriptors are those of `warm_process.WarmProcess`."""
+@dataclass(frozen=True)
+class Fds:
+    """As `warm_process.WarmProcess` has made them."""
+
+    trials: int
+    ask_trials: int
+    workers: int
+    say_remarks: int
+    orders: int  # of who makes workers
+    orders_of_trials: int
+
+
+def main(fds: Fds, *, makes_workers: bool, records: bool) -> NoReturn:
     for sign in TO_WORKER:
         signal.signal(sign, signal.SIG_IGN)
     gc.disable()  # nothing of what is imported is garbage; till it serves
-    order = Order.loads(sys.stdin.read())
     call_this("besom-warm")
-    sys.path[:] = [*order.asked.path, *(place for place in sys.path if place not in order.asked.path)]
     Plugins.instance()  # imports each plugin there is; what they register is forked too
-    if order.makes_workers:
+    if makes_workers:
         importlib.import_module("besom.sweep.worker")
-        if not order.makes_trials or os.fork():
-            os.close(trials)
-            os.close(say_remarks)
-            warm_process.inherit(socket.socket(fileno=ask_trials))
-            _make_workers(order, socket.socket(fileno=workers))
-    os.close(ask_trials)
-    os.close(workers)
-    _make_trials(order, trials, say_remarks)
+        if os.fork():
+            for fd in (fds.trials, fds.say_remarks, fds.orders_of_trials):
+                os.close(fd)
+            warm_process.inherit(socket.socket(fileno=fds.ask_trials))
+            _make_workers(fds, records=records)
+    for fd in (fds.ask_trials, fds.workers, fds.orders):
+        os.close(fd)
+    _make_trials(fds)
 
 
-def _make_workers(order: Order, requests: socket.socket) -> NoReturn:
-    if order.records and not order.fresh:
+def _make_workers(fds: Fds, *, records: bool) -> NoReturn:
+    if records:
+        from besom.tracking import facts
         from besom.tracking.store import keep_mlflow_quiet
 
         keep_mlflow_quiet()
         for module in OF_MLFLOW:
             importlib.import_module(module)
+        facts.find()
+    _take_order(fds.orders)
     _freeze()
-    serve(requests)
+    serve(socket.socket(fileno=fds.workers))
 
 
-def _make_trials(order: Order, trials: int, say_remarks: int) -> NoReturn:
+def _take_order(fd: int) -> Order:
+    """Wait for it. Where none comes, its sender is gone, and so is what this process is for."""
+    with os.fdopen(fd) as file:
+        text = file.read()
+    if not text:
+        os._exit(0)
+    order = Order.loads(text)
+    os.environ.update(order.environ | ONE_THREAD)
+    sys.path[:] = [*order.asked.path, *(place for place in sys.path if place not in order.asked.path)]
+    return order
+
+
+def _make_trials(fds: Fds) -> NoReturn:
+    order = _take_order(fds.orders_of_trials)
+    if not order.makes_trials:
+        os._exit(0)
     remarks, fresh = Remarks(), order.fresh
     for module in order.asked.named if not fresh else ():
         before = _state()
@@ -86,26 +113,25 @@ def _make_trials(order: Order, trials: int, say_remarks: int) -> NoReturn:
             break
     if not fresh and (left_out := _import_watched(order.asked.found)):
         print(f"besom: {left_out} is imported anew by each trial: it does more than define when it is", flush=True)
-        _begin_anew(replace(order, asked=order.asked.without(left_out)), trials, say_remarks)
-    with open(say_remarks, "w") as file, contextlib.suppress(OSError):  # who has started it is gone
+        _begin_anew(replace(order, asked=order.asked.without(left_out)), fds)
+    with os.fdopen(fds.say_remarks, "w") as file, contextlib.suppress(OSError):  # who has started it is gone
         file.write(json.dumps(asdict(remarks)))
     if remarks.failed:  # no trial is to begin
         sys.exit(1)
     _freeze()
-    serve(socket.socket(fileno=trials), fresh=fresh)
+    serve(socket.socket(fileno=fds.trials), fresh=fresh)
 
 
-def _begin_anew(order: Order, trials: int, say_remarks: int) -> NoReturn:
+def _begin_anew(order: Order, fds: Fds) -> NoReturn:
     """As the trials' process alone."""
-    orders = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it is this process's standard input
-    orders.write(replace(order, makes_workers=False).dumps())
+    orders = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it outlives this program
+    orders.write(order.dumps())
     orders.seek(0)
-    os.dup2(orders.fileno(), 0)
-    _, nobody = socket.socketpair()
-    fds = [trials, nobody.fileno(), os.dup(nobody.fileno()), say_remarks]
-    for fd in fds:
+    ends = [fds.trials, *(os.open(os.devnull, os.O_RDONLY) for _ in range(2)), fds.say_remarks]
+    ends += [os.open(os.devnull, os.O_RDONLY), orders.fileno()]
+    for fd in ends:
         os.set_inheritable(fd, True)
-    os.execv(sys.executable, interpreter("besom.sweep.warm_main", fds))
+    os.execv(sys.executable, interpreter("besom.sweep.warm_main", ends))
 
 
 def _import_watched(modules: Sequence[str]) -> str | None:
@@ -150,4 +176,5 @@ def _freeze() -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    given, words = [int(word) for word in sys.argv[1:] if word.isdecimal()], sys.argv[1:]
+    main(Fds(*given), makes_workers=WORKERS in words, records=RECORDS in words)

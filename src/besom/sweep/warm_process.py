@@ -21,11 +21,10 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from besom.errors import InputError
 from besom.secrecy import masked
@@ -46,18 +45,19 @@ MALLOC = ":".join(
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 # torch asks the driver whether there is a GPU, and does not wake it, which no fork survives
 ASLEEP = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+WORKERS, RECORDS = "workers", "records"  # on its command line: it is to make workers, and they need MLflow
+MAX_OUTPUT = 1 << 20  # bytes of its own that are kept
 PATIENCE_S = 5.0  # for its end, once nobody needs it
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the warm process is to be."""
+    """What it is to be, which is known when a sweep has been checked."""
 
     asked: Preload
-    makes_workers: bool = False
-    records: bool = False  # its workers need MLflow
     makes_trials: bool = True
     fresh: bool = False  # each trial in an interpreter of its own
+    environ: dict[str, str] = field(default_factory=dict)  # of what it imports for them, beside this process's own
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -91,25 +91,42 @@ class Remarks:
 
 
 class WarmProcess:
-    """Started by whoever needs it; it ends when nobody does."""
+    """Started by whoever needs it; it ends when nobody does.
 
-    def __init__(self, order: Order, log: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
-        """Returns at once. `log`: for what it says itself; `environ`: of what it imports, beside this process's own."""
+    It imports besom's own engine at once, and MLflow, while a sweep is composed and checked; what the app imports, only
+    when it has its order.
+    """
+
+    def __init__(self, order: Order | None = None, *, makes_workers: bool = False, records: bool = False) -> None:
+        """Returns at once. `order`: where it is known already; `records`: its workers need MLflow."""
         trials, ask_trials = pair()
         workers, ask_workers = pair()
         remarks, say_remarks = os.pipe()
-        with trials, workers, tempfile.TemporaryFile("w+") if log is None else log.open("a") as output:
-            fds = [trials.fileno(), ask_trials.fileno(), workers.fileno(), say_remarks]
-            self._process = _start(order, fds, output, environ or {})
-        os.close(say_remarks)
+        orders = [os.pipe(), os.pipe()]  # one for each of its two processes
+        with trials, workers:
+            fds = [trials.fileno(), ask_trials.fileno(), workers.fileno(), say_remarks, *(read for read, _ in orders)]
+            self._output = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with this
+            self._process = _start(fds, [WORKERS] * makes_workers + [RECORDS] * records, self._output)
+        for fd in (say_remarks, *(read for read, _ in orders)):
+            os.close(fd)
+        self._orders = [write for _, write in orders]
         self._remarks = Connection(remarks, writable=False)
         os.set_blocking(remarks, False)
         self._said = b""
-        self._log = log
+        self._is_closed = False
         self.trials = ForkServer(ask_trials)
         self.workers = ForkServer(ask_workers)  # and what else needs MLflow
-        if not order.makes_workers:
+        if not makes_workers:
             self.workers.close()
+        if order:
+            self.begin(order)
+
+    def begin(self, order: Order) -> None:
+        """Once."""
+        for fd in self._orders:
+            with contextlib.suppress(OSError), os.fdopen(fd, "w") as file:  # it has died
+                file.write(order.dumps())
+        self._orders = []
 
     def remarks(self, timeout_s: float = 0.0) -> Remarks | None:
         """None: it still imports. Where it has died there are none."""
@@ -126,21 +143,30 @@ class WarmProcess:
                 return Remarks(**json.loads(self._said or b"{}"))
             self._said += more
 
+    def output(self) -> bytes:
+        """What it has said itself, and not those that were forked from it."""
+        return os.pread(self._output.fileno(), MAX_OUTPUT, 0)
+
     def refuse_failed(self) -> None:
         """Where the trials' one has died: raises InputError, if that was for a module that it could not import."""
         if remarks := self.remarks(PATIENCE_S):
             remarks.refuse_failed()
 
     def close(self) -> None:
-        """It ends as soon as all that was forked from it has ended."""
+        """It ends as soon as all that was forked from it has ended; without an order, now."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._orders:
+            self._process.kill()
+            for fd in self._orders:
+                os.close(fd)
         self.trials.close()
         self.workers.close()
         self._remarks.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
-        with contextlib.suppress(OSError):
-            if self._log and self._log.stat().st_size == 0:
-                self._log.unlink()
+        self._output.close()
 
     def __enter__(self) -> Self:
         return self
@@ -149,22 +175,18 @@ class WarmProcess:
         self.close()
 
 
-def _start(order: Order, fds: list[int], output: IO[Any], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    env = {"GLIBC_TUNABLES": MALLOC, **os.environ, **environ, **ONE_THREAD, "PYTHONPATH": python_path()}
-    env = {**ASLEEP, **env}
-    with tempfile.TemporaryFile("w+") as orders:
-        orders.write(order.dumps())
-        orders.seek(0)
-        with _deaf():
-            return subprocess.Popen(
-                interpreter("besom.sweep.warm_main", fds),
-                stdin=orders,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=fds,
-                start_new_session=True,
-                env=env,
-            )
+def _start(fds: Sequence[int], words: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    env = {"GLIBC_TUNABLES": MALLOC, **ASLEEP, **os.environ, **ONE_THREAD, "PYTHONPATH": python_path()}
+    with _deaf():
+        return subprocess.Popen(
+            [*interpreter("besom.sweep.warm_main", fds), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=fds,
+            start_new_session=True,
+            env=env,
+        )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -157,27 +158,13 @@ class BesomSweeper(Sweeper):
         from besom.disk import as_disk_full
         from besom.errors import INTERRUPTED, BesomError
         from besom.leaving import leave_at_once
-        from besom.secrecy import learn, without_passwords
-        from besom.sweep.asked import as_sweep
-        from besom.sweep.job import App
-        from besom.sweep.joining import join
-        from besom.sweep.preview import preview
-        from besom.sweep.program import Program
-        from besom.sweep.supervisor import supervise
 
         leave_at_once()
-        settings = _filled(self._settings, self._config)
-        learn(self._config)
-        app = App(self._task, self._context, without_passwords(self._config), Program.running())
         try:
+            settings = _filled(self._settings, self._config)
             _refuse_unknown(settings)
-            sweep = as_sweep(settings, arguments, app)
-            if settings["plan"]:
-                preview(sweep)
-            elif settings["join"]:
-                join(sweep)
-            else:
-                supervise(sweep)
+            with _warm_process(settings) as warm:  # it imports while the sweep is checked
+                self._sweep(settings, arguments, warm)
         except BesomError as error:
             print(f"besom: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
@@ -189,3 +176,31 @@ class BesomSweeper(Sweeper):
         except KeyboardInterrupt:
             print("besom: interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)
+
+    def _sweep(self, settings: dict[str, Any], arguments: list[str], warm: Any) -> None:
+        from besom.secrecy import learn, without_passwords
+        from besom.sweep.asked import as_sweep
+        from besom.sweep.job import App
+        from besom.sweep.joining import join
+        from besom.sweep.preview import preview
+        from besom.sweep.program import Program
+        from besom.sweep.supervisor import supervise
+
+        learn(self._config)
+        sweep = as_sweep(
+            settings, arguments, App(self._task, self._context, without_passwords(self._config), Program.running())
+        )
+        if settings["plan"]:
+            preview(sweep)
+        elif settings["join"]:
+            join(sweep)
+        else:
+            supervise(sweep, warm)
+
+
+def _warm_process(settings: dict[str, Any]) -> AbstractContextManager[Any]:
+    from besom.sweep.warm_process import WarmProcess
+
+    if settings["plan"] or settings["join"] or settings["isolation"] != "process":
+        return nullcontext()
+    return WarmProcess(makes_workers=True, records=bool(settings["tracking_uri"]))

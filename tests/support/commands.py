@@ -1,24 +1,31 @@
 """Commands of besom and of Hydra apps, forked from a process of the test session that has imported what they import.
 
 A command's words, folder, environment, streams, signals and exit code are real; it is spared only the imports of other
-people's packages. What a fresh interpreter would do otherwise is started as one (`is_alike`).
+people's packages, and so is the first warm process of a sweep (`_Nursery`). What a fresh interpreter would do otherwise
+is started as one (`is_alike`).
 """
 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import gc
 import os
+import pickle
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any, NoReturn
 
+from besom.sweep import warm_main, warm_process
 from besom.sweep.fork_server import Forked, ForkServer, pair, serve
 
 BESOM = str(Path(sys.executable).parent / "besom")
@@ -112,7 +119,6 @@ def close() -> None:
 def main(requests: int) -> None:
     """The server's."""
     import importlib
-    import socket
 
     from besom.tracking.store import keep_mlflow_quiet
 
@@ -142,6 +148,8 @@ def be(words: list[str], folder: str, env: dict[str, str], *streams: int) -> Non
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(sign, signal.default_int_handler if sign == signal.SIGINT else signal.SIG_DFL)
     sys.path.remove(str(Path(__file__).parent))
+    if "-m" in words[2:] or "--multirun" in words or "sweep" in words:
+        warm_process._start = _Nursery(warm_process._start).start  # type: ignore[assignment]
     sys.orig_argv = words if words[0] == sys.executable else [sys.executable, *words]
     sys.argv = words if words[0] == BESOM else words[1:]
     if sys.argv[0] == "-m":
@@ -156,3 +164,88 @@ def be(words: list[str], folder: str, env: dict[str, str], *streams: int) -> Non
     vars(main).update(__file__=str(script), __builtins__=builtins, __cached__=None)
     sys.modules["__main__"] = main
     exec(compile(script.read_bytes(), str(script), "exec", dont_inherit=True), vars(main))
+
+
+# ── the warm process of a command ─────────────────────────────────────────────────────────────────────────────────────
+class _Nursery:
+    """A child of a command's process that has nothing of the app in it, and becomes its warm process when it is asked.
+
+    It ends with the command.
+    """
+
+    def __init__(self, otherwise: Callable[..., Any]) -> None:
+        """`otherwise` starts any further one."""
+        self._otherwise = otherwise
+        self._ask, asked = socket.socketpair()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._ask.close()
+            _wait_to_be_warm(asked)
+        asked.close()
+
+    def start(self, fds: Sequence[int], words: Sequence[str], output: IO[bytes]) -> Any:
+        if self._pid == 0:
+            return self._otherwise(fds, words, output)
+        child, self._pid = _Child(self._pid), 0
+        environ = {**os.environ, **warm_process.ONE_THREAD}
+        socket.send_fds(self._ask, [pickle.dumps((environ, sys.path, words))], [output.fileno(), *fds])
+        self._ask.close()
+        return child
+
+
+def _wait_to_be_warm(asked: socket.socket) -> NoReturn:
+    for sign in (signal.SIGINT, *warm_process.TO_WORKER):  # whoever is not asked ends by itself
+        signal.signal(sign, signal.SIG_IGN)
+    message, given, _, _ = socket.recv_fds(asked, 1 << 20, 16)
+    if not message:
+        os._exit(0)
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    environ, path, words = pickle.loads(message)
+    output, *fds = given
+    with Path(os.devnull).open("rb") as nothing:
+        for number, fd in enumerate((nothing.fileno(), output, output)):
+            os.dup2(fd, number)
+    for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if fd > 2 and fd not in fds:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.path[:] = path
+    code = 1
+    try:
+        warm_main.main(warm_main.Fds(*fds), makes_workers="workers" in words, records="records" in words)
+    except SystemExit as error:
+        code = int(error.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+class _Child:
+    """What `subprocess.Popen` is to those who use it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(["besom-warm"], timeout)
+            time.sleep(0.005)
+        return code

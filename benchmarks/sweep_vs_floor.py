@@ -2,17 +2,19 @@
 
 python benchmarks/sweep_vs_floor.py [SEEDS]
 
-All train the same twelve points for three epochs, two at a time, one thread each; each process's start counts.
+All train the same twelve points for three epochs, two at a time, one thread each; each process's start counts, but not
+what is done once on a machine: an empty MLflow database.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,8 @@ from contenders.points import ACTIVATIONS, BATCH, EPOCHS, OPTIMIZERS, POINTS, RA
 from mlflow import MlflowClient
 from table import heading, table
 from warped_digits import write
+
+from besom.cache import cache_folder
 
 HERE = Path(__file__).parent
 BESOM = str(Path(sys.executable).parent / "besom")
@@ -53,6 +57,9 @@ trainer: {{max_epochs: {EPOCHS}, num_threads: 1, tune_step: auto, accelerator: c
 """
 
 
+_chosen: list[str] = []  # by besom, how a step is computed
+
+
 @dataclass
 class Contender:
     sweep: Callable[[Path, int], list[float]]  # in a folder, with a seed: the value of each trial
@@ -69,8 +76,9 @@ class Contender:
         self.best.append(max(values))
 
 
-def bare(folder: Path, seed: int) -> list[float]:
-    return _side_by_side(folder, [("bare.py", "data", str(number), str(seed)) for number in range(WORKERS)])
+def bare(folder: Path, seed: int, numerics: Sequence[str] = ()) -> list[float]:
+    """`numerics`: what besom has chosen for its own sweep, as overrides."""
+    return _side_by_side(folder, [("bare.py", "data", str(number), str(seed), *numerics) for number in range(WORKERS)])
 
 
 def by_hand(folder: Path, seed: int) -> list[float]:
@@ -86,6 +94,7 @@ def besom(folder: Path, seed: int, pruner: str = "none") -> list[float]:
     words += [f"hydra/sweeper/pruner={pruner}"]
     subprocess.run(words, cwd=folder, check=True, capture_output=True, env=environment(folder))
     study = optuna.load_study(study_name="floor", storage=f"sqlite:///{folder}/optuna.db")
+    _chosen[:] = study.user_attrs["besom.settled"]["overrides"]
     return [max(trial.intermediate_values.values()) for trial in study.trials]
 
 
@@ -103,15 +112,20 @@ def _side_by_side(folder: Path, commands: list[tuple[str, ...]]) -> list[float]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Nothing is left of an earlier run: besom decodes the pictures anew."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "BESOM_CACHE": str(folder / "cache")}
+    """Of an earlier run an empty MLflow database alone is left: besom decodes the pictures anew."""
+    cache = folder / "cache"
+    cache.mkdir(exist_ok=True)
+    for database in cache_folder().glob("mlflow-*.db"):
+        shutil.copy(database, cache)
+    return {**os.environ, "OMP_NUM_THREADS": "1", "BESOM_CACHE": str(cache)}
 
 
 def main(seeds: int) -> None:
     contenders = {
-        "bare fp32 loop": Contender(bare),
-        "by hand": Contender(by_hand),
         "besom": Contender(besom),
+        "bare fp32 loop": Contender(bare),
+        "bare loop, besom's numerics": Contender(partial(bare, numerics=_chosen)),
+        "by hand": Contender(by_hand),
         "besom, with asha": Contender(partial(besom, pruner="asha")),
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -120,14 +134,15 @@ def main(seeds: int) -> None:
             for name, contender in contenders.items():
                 contender.run(data, seed)
                 print(f"seed {seed}, {name}: {contender.seconds[-1]:.0f} s", file=sys.stderr, flush=True)
-    floor = contenders["bare fp32 loop"]
+    floors = [contenders["bare fp32 loop"], contenders["bare loop, besom's numerics"]]
     print(heading("sweep_vs_floor"))
     rows = [
-        [name, f"{median(one.seconds):.1f}", f"{mean(one.best):.4f}", _ratio(one, floor)]
+        [name, f"{median(one.seconds):.1f}", f"{mean(one.best):.4f}", *(_ratio(one, floor) for floor in floors)]
         for name, one in contenders.items()
     ]
+    print(f"besom's numerics: {' '.join(_chosen)}")
     title = f"{len(POINTS)} trials of {EPOCHS} epochs, {WORKERS} at a time"
-    print(table([title, "seconds", "best val/acc", "ratio"], rows))
+    print(table([title, "seconds", "best val/acc", "/ fp32", "/ same numerics"], rows))
 
 
 def _ratio(one: Contender, floor: Contender) -> str:

@@ -12,6 +12,12 @@ import psutil
 import pytest
 from doors import Shell, eventually
 
+from besom.sweep.attrs import PROGRAM
+from besom.sweep.objective import Objective
+from besom.sweep.page_process import PageProcess
+from besom.sweep.study import Study
+from besom.sweep.warm_process import WarmProcess
+from besom.tracking import Store
 from sweeps import UNRECORDED, Sweep, assert_whole, study
 
 pytestmark = [pytest.mark.usefixtures("stocked"), pytest.mark.cold]
@@ -120,6 +126,21 @@ def test_a_warm_process_that_stands_still_does_not_keep_a_sweep_from_being_stopp
         second.resume()
     assert code == 130, said
     eventually(lambda: not first.is_running() and not second.is_running(), "the warm process to end")
+
+
+def test_where_its_process_cannot_be_forked_the_supervisor_keeps_the_page(shell: Shell, tmp_path: Path) -> None:
+    objective = Objective("x", "maximize", "x")
+    kept = Study.create(f"sqlite:///{tmp_path}/optuna.db", "alone", [objective], tmp_path / "trials", {"x": "float"})
+    kept.remember(PROGRAM, "python app.py")
+    with WarmProcess(makes_workers=True) as warm:
+        warm._process.kill()
+        warm._process.wait()
+        page = PageProcess(kept, Store(f"sqlite:///{tmp_path}/mlflow.db", "besom"), warm.workers)
+        is_open = page.open()
+        eventually(is_open, "the study's run")
+        page.close("FINISHED")
+    [run] = shell.runs()
+    assert (run.info.run_name, run.info.status) == ("alone", "FINISHED")
 
 
 def test_a_worker_that_joins_says_which_module_its_machine_cannot_import(shell: Shell, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 MAX_OUTPUT = 100 * 10**6  # bytes
+CATCH_UP = 3  # times that it is looked at once more before it is cut: who writes without a pause is never caught up
 HEAD = TAIL = 10 * 10**6  # that are kept of a file that is longer
 
 
@@ -23,16 +24,20 @@ class CappedOutput:
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
 
     def cut(self) -> None:
-        """Where it is too long. What is written meanwhile is left out too."""
+        """Where it is too long. What is written in the moment in which the file is made shorter is left out too."""
         with contextlib.suppress(OSError):  # the disk is full, or it is no file any more
             if (size := os.fstat(self._file).st_size) <= self._limit:
                 return
             end = os.pread(self._file, self._tail, size - self._tail)
             end = end[end.find(b"\n") + 1 :]  # whole lines, where there are any
             self._left_out += size - self._head - len(end)
-            os.ftruncate(self._file, self._head)
             note = f"\n[besom: {self._left_out:,} bytes of output are left out here: the limit is {self._limit:,}]\n"
-            os.write(self._file, note.encode() + end)
+            kept = [note.encode(), end]
+            for _ in range(CATCH_UP):
+                kept.append(os.pread(self._file, self._tail, size))  # written meanwhile
+                size += len(kept[-1])
+            os.ftruncate(self._file, self._head)
+            os.write(self._file, b"".join(kept))
 
     def close(self) -> None:
         """Look for the last time: nothing of the trial is left that could write."""

@@ -19,7 +19,7 @@ from besom.encoding import say
 from besom.errors import InputError
 from besom.processes import call_this
 from besom.sweep import report
-from besom.sweep.fork_server import ForkServer
+from besom.sweep.fork_server import Forked, ForkServer, ServerGone
 from besom.sweep.page import Page
 from besom.sweep.study import Study
 from besom.tracking import AwayError, Store
@@ -27,6 +27,7 @@ from besom.tracking.recorder import Status
 
 LOOK_S = 0.1  # between two looks at whether the run is there
 POLL_S = 0.5
+SERVE = "besom.sweep.page_process:serve"
 KINDS = {"away": AwayError, "refused": InputError, "failed": OSError}
 
 
@@ -43,16 +44,15 @@ class PageProcess:
         self._is_open: Callable[[], bool] | None = None  # of that page
         self._opened: list[Any] = []
         self._closed: list[Any] = []
+        self._process: Forked | None = None
         self._pipe, theirs = Pipe()
         with theirs:
-            self._process = server.fork(
-                "besom.sweep.page_process:serve",
-                study.url,
-                study.name,
-                store.uri,
-                store.experiment,
-                fds=[theirs.fileno()],
-            )
+            try:
+                self._process = server.fork(
+                    SERVE, study.url, study.name, store.uri, store.experiment, fds=[theirs.fileno()]
+                )
+            except ServerGone:
+                self._page = Page(study, store)
 
     def open(self) -> Callable[[], bool]:
         """The study's run is made; returned is what tells whether it is there, as that of `Page.open` does."""
@@ -75,8 +75,9 @@ class PageProcess:
         if self._page:
             self._page.close(status)
             return
-        self._process.join()
-        self._process.close()
+        if self._process:
+            self._process.join()
+            self._process.close()
         _raise(self._closed)
 
     def _has_opened(self) -> bool:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test test-quick chaos many-pictures bench bench-quality screenshots check lint clean constraints
+.PHONY: sweep test test-quick coverage chaos many-pictures bench bench-quality screenshots check lint clean constraints
 
 ## the digits sweep: 20 trials, about a minute on two cores
 sweep: .venv/installed
@@ -17,6 +17,15 @@ test: .venv/installed-dev
 test-quick: .venv/installed-dev
 	$(BIN)/python -m compileall -q src
 	$(BIN)/pytest -n 3 tests/unit tests/process
+
+## what of the code the tests run, in all processes but those that they kill; three quarters of an hour
+coverage: .venv/installed-dev
+	rm -f .coverage.* .coverage
+	-$(BIN)/coverage run -m pytest -n 3 $(COVERED)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --skip-covered --sort=cover
+
+COVERED ?= tests
 
 ## 50 kills at random moments, in one sweep that goes on; about ten minutes
 chaos: .venv/installed-dev

@@ -18,9 +18,9 @@ from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from table import heading, table
 
-from besom.sweep.objective import objectives
-from besom.sweep.queue import Queue
-from besom.sweep.study import Study
+from besom.study.objective import objectives
+from besom.study.queue import Queue
+from besom.study.study import Study
 
 SIZES, TIMES = (100, 1_000, 10_000), 10
 SPACE = {name: FloatDistribution(0, 1) for name in ("a", "b", "c", "d", "e")}

@@ -18,10 +18,10 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from table import heading, table
 
-from besom.sweep.lease import LeaseLost, Watch
-from besom.sweep.objective import objectives
-from besom.sweep.queue import Claim, Queue
-from besom.sweep.study import Study
+from besom.study.lease import LeaseLost, Watch
+from besom.study.objective import objectives
+from besom.study.queue import Claim, Queue
+from besom.study.study import Study
 
 WORKERS, SECONDS, WARM_S, LEASE_S = (8, 32, 64), 20.0, 10.0, 10.0
 

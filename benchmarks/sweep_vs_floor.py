@@ -26,7 +26,7 @@ from mlflow import MlflowClient
 from table import heading, table
 from warped_digits import write
 
-from besom.cache import cache_folder
+from besom.system.cache import cache_folder
 
 HERE = Path(__file__).parent
 BESOM = str(Path(sys.executable).parent / "besom")

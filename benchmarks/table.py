@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 
-from besom.numerics import has_bf16_units
+from besom.training.step_tuning import has_bf16_units
 
 
 def heading(title: str) -> str:

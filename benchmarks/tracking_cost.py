@@ -37,7 +37,7 @@ hydra:
 # a run of `besom train` that says how long Lightning has waited for its logger
 TIMED = """
 import runpy, sys, time
-from besom.tracking.logger import RunLogger
+from besom.training.lightning_logger import RunLogger
 
 log_metrics, spent = RunLogger.log_metrics, []
 

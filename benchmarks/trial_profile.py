@@ -20,7 +20,7 @@ from sweep_vs_floor import HELD_OUT, HERE, NETWORK, PART, environment
 from table import heading, table
 from warped_digits import write
 
-from besom.sweep.warm_process import MALLOC
+from besom.engine.warm_process import MALLOC
 
 CONTENDERS = {
     "Lightning by hand": ("by_hand",),

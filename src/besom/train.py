@@ -15,24 +15,24 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from besom.app import refuse, run
-from besom.config import load, shipped
+from besom.config.hydra_compat import VERSION_BASE
+from besom.config.load import load, shipped
+from besom.config.redaction import environment_unread, hide, learn, public, public_value
+from besom.config.schema import Settings
 from besom.errors import BesomError
-from besom.fitting import fit_to_targets
-from besom.hydra_versions import VERSION_BASE
-from besom.kept import write
-from besom.secrecy import environment_unread, hide, learn, public, public_value
-from besom.settings import Settings
+from besom.hydra_app.saved_config import write
 from besom.tracking import AwayError, RunLog, Scribe, Store
-from besom.tracking.resend import own, recorder_of
-from besom.tracking.usage import sampled
+from besom.tracking.recover import own, recorder_of
+from besom.tracking.system_metrics import sampled
+from besom.training.app import refuse, run
+from besom.training.fit_to_targets import fit_to_targets
 from besom.trial import fingerprint, in_sweep, preload, prepare
 
 
 @hydra.main(**VERSION_BASE, config_path=str(shipped("conf")), config_name="train")
-@preload("besom.fit")
-@prepare("besom.fit.prepare")
-@fingerprint("besom.fit.fingerprint")
+@preload("besom.training.fit")
+@prepare("besom.training.fit.prepare")
+@fingerprint("besom.training.fit.fingerprint")
 def main(cfg: DictConfig) -> float:
     """One tracked run; returns its objective, so that any Hydra sweeper can use it."""
     learn(cfg)
@@ -98,7 +98,7 @@ def _first_process() -> bool:
 
 
 def _fit(settings: Settings, log: RunLog, folder: Path, begin: Callable[[], None] = lambda: None) -> float:
-    from besom.fit import fit
+    from besom.training.fit import fit
 
     return fit(settings, log, folder, begin)
 

@@ -1,7 +1,7 @@
 """The seam between a sweep and what it runs.
 
-A task function calls `report` and never learns whether a sweep is listening. The engine (`besom.sweep`) puts a
-`Listener` here before it calls the task function; training code (`besom.fit`) never imports the engine.
+A task function calls `report` and never learns whether a sweep is listening. The engine (`besom.engine`) puts a
+`Listener` here before it calls the task function; training code (`besom.training.fit`) never imports the engine.
 """
 
 from __future__ import annotations

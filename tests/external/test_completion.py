@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from doors import BESOM, Shell
 
-from besom.sweep.objective import Objective
-from besom.sweep.study import Study
+from besom.study.objective import Objective
+from besom.study.study import Study
 
 # what the shell does at TAB: the words so far, cut at COMP_WORDBREAKS too, and the function that it was told to ask
 BASH = """

@@ -20,12 +20,12 @@ from optuna.study import StudyDirection
 from servers import PASSWORD, Server, free_port, serving
 from sqlalchemy import Connection, NullPool, create_engine, text
 
-from besom.sweep.attrs import ENDS
-from besom.sweep.lease import Watch
-from besom.sweep.objective import objectives
-from besom.sweep.queue import Queue
-from besom.sweep.storage import ServerLost, ServerStorage, alone, in_turn, open_storage
-from besom.sweep.study import Study
+from besom.study.attrs import ENDS
+from besom.study.lease import Watch
+from besom.study.objective import objectives
+from besom.study.queue import Queue
+from besom.study.storage import ServerLost, ServerStorage, alone, in_turn, open_storage
+from besom.study.study import Study
 from sweeps import UNRECORDED, Sweep, assert_whole, lives, study
 
 pytestmark = pytest.mark.usefixtures("stocked")

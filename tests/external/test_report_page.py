@@ -11,10 +11,10 @@ from browser import Browser, opened
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from besom.sweep.findings import Findings
-from besom.sweep.objective import objectives
-from besom.sweep.report.html import page
-from besom.sweep.study import Counts
+from besom.reporting.html import page
+from besom.study.objective import objectives
+from besom.study.snapshot import Findings
+from besom.study.study import Counts
 
 SEARCHED = {
     "optimizer": CategoricalDistribution(("sgd", "adamw", "rmsprop_with_a_long_name")),

@@ -21,7 +21,7 @@ from servers import free_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from besom.tracking.log import read
+from besom.tracking.run_log import read
 
 # each trial works for a while; one fails
 APP = """
@@ -254,7 +254,7 @@ def test_a_folder_that_cannot_be_written_is_refused(swept: Shell) -> None:
 
 
 def test_without_tensorboard_its_extra_is_named(shell: Shell) -> None:
-    without = "import sys; sys.modules['tensorboard'] = None; from besom.cli import main; main()"
+    without = "import sys; sys.modules['tensorboard'] = None; from besom.cli.main import main; main()"
     done = shell.run(sys.executable, "-c", without, "tensorboard", "mine")
     assert done.returncode == 2
     assert "pip install 'besom[tb]'" in done.stderr

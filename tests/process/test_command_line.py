@@ -13,7 +13,7 @@ HEAVY = ("torch", "pytorch_lightning", "torchvision", "mlflow", "sklearn")
 SPY = """
 import atexit, sys
 atexit.register(lambda: print("loaded:", sorted(set(%r) & set(sys.modules))))
-from besom.cli import main
+from besom.cli.main import main
 main()
 """
 

@@ -394,7 +394,7 @@ def test_what_a_script_imports_at_its_top_is_imported_once_if_it_may_be(shell: S
     shell.write("seeded.py", log.format("seeded") + "import random\nrandom.seed(1)\nDRAWN = random.random()\n")
     shell.write("threaded.py", "import threading, time\nTHREAD = threading.Thread(target=time.sleep, args=(60,),"
                 " daemon=True)\nTHREAD.start()\n")  # fmt: skip
-    shell.write("broken_inside.py", "import sys\nif 'besom.sweep.warm_process' in sys.modules and not "
+    shell.write("broken_inside.py", "import sys\nif 'besom.engine.warm_process' in sys.modules and not "
                 "sys.modules['__main__'].__dict__.get('hydra'):\n    raise ValueError('no')\n")  # fmt: skip
     shell.write("app.py", "import hydra\n" + SLOW)
     done = sweep(shell, "+x=interval(0,1)")

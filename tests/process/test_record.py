@@ -8,7 +8,7 @@ import pytest
 from doors import BESOM, Shell, eventually
 from mlflow_servers import Fault, MlflowServer, Proxy
 
-from besom.tracking.log import read
+from besom.tracking.run_log import read
 from sweeps import Sweep, assert_whole, study
 
 

@@ -12,11 +12,11 @@ import psutil
 import pytest
 from doors import Shell, eventually
 
-from besom.sweep.attrs import PROGRAM
-from besom.sweep.objective import Objective
-from besom.sweep.page_process import PageProcess
-from besom.sweep.study import Study
-from besom.sweep.warm_process import WarmProcess
+from besom.engine.study_run_process import PageProcess
+from besom.engine.warm_process import WarmProcess
+from besom.study.attrs import PROGRAM
+from besom.study.objective import Objective
+from besom.study.study import Study
 from besom.tracking import Store
 from sweeps import UNRECORDED, Sweep, assert_whole, study
 

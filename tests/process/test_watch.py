@@ -14,10 +14,10 @@ import yaml
 from doors import BESOM, Shell
 from optuna.trial import FrozenTrial
 
-from besom.sweep.attrs import N_TRIALS, SLOTS
-from besom.sweep.lease import Watch
-from besom.sweep.objective import objectives
-from besom.sweep.study import Study
+from besom.study.attrs import N_TRIALS, SLOTS
+from besom.study.lease import Watch
+from besom.study.objective import objectives
+from besom.study.study import Study
 from sweeps import BASE, LEASE_S, UNRECORDED, Sweep, assert_whole, study
 
 # the first trial reports, and then is held until the test lets it go on

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from doors import BESOM, Shell, eventually
 
+from besom.engine.join import start
 from besom.errors import InputError
-from besom.sweep.attrs import COMMAND
-from besom.sweep.joining import start
-from besom.sweep.study import Study
+from besom.study.attrs import COMMAND
+from besom.study.study import Study
 from sweeps import Sweep, assert_whole, processes_in, study
 
 pytestmark = pytest.mark.usefixtures("stocked")

@@ -25,8 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, NoReturn
 
-from besom.sweep import warm_main, warm_process
-from besom.sweep.fork_server import Forked, ForkServer, pair, serve
+from besom.engine import warm_main, warm_process
+from besom.engine.fork_server import Forked, ForkServer, pair, serve
 
 BESOM = str(Path(sys.executable).parent / "besom")
 HEAVY = (
@@ -120,7 +120,7 @@ def main(requests: int) -> None:
     """The server's."""
     import importlib
 
-    from besom.tracking.store import keep_mlflow_quiet
+    from besom.tracking.mlflow_store import keep_mlflow_quiet
 
     keep_mlflow_quiet()
     for module in HEAVY:

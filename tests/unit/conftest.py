@@ -9,8 +9,8 @@ from hydra import initialize_config_dir
 from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 
-from besom.config import shipped
-from besom.hydra_versions import VERSION_BASE
+from besom.config.hydra_compat import VERSION_BASE
+from besom.config.load import shipped
 
 # a busy machine is no failure
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,10 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 
-from besom.composition import as_input_error
-from besom.config import shipped
+from besom.config.hydra_compat import VERSION_BASE
+from besom.config.load import shipped
 from besom.errors import BesomError, InputError
-from besom.hydra_versions import VERSION_BASE
+from besom.hydra_app.errors import as_input_error
 
 UNREADABLE = {
     "optimizer.lr=intervall(0,1)": "there is no function 'intervall'; did you mean 'interval'?",

@@ -8,9 +8,9 @@ import torch
 from hydra.utils import get_object
 from torch import nn
 
-from besom.config import load, shipped
+from besom.config.load import load, shipped
+from besom.config.schema import ACTIVATIONS
 from besom.errors import InputError
-from besom.settings import ACTIVATIONS
 
 OPTIONS = sorted(f"{file.parent.name}={file.stem}" for file in shipped("conf").glob("*/*.yaml"))
 TORCHS = [option for option in OPTIONS if option.startswith(("optimizer=", "scheduler=", "loss="))]

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from besom.config import load
-from besom.directions import against_its_name, default_mode, mode_of
-from besom.sweep.objective import objectives, said_of_directions
+from besom.config.directions import against_its_name, default_mode, mode_of
+from besom.config.load import load
+from besom.study.objective import objectives, said_of_directions
 from hydra_plugins.besom_sweeper.sweeper import _NEVER_NULL, BesomSweeperConf, _filled
 
 LESS = """

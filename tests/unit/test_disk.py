@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from besom import disk
-from besom.disk import as_disk_full, full_disk
+from besom.system import disk
+from besom.system.disk import as_disk_full, full_disk
 
 
 def _os_error(number: int) -> OSError:

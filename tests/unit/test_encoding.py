@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from besom.encoding import make_output_readable
+from besom.system.encoding import make_output_readable
 
 
 @pytest.mark.parametrize(

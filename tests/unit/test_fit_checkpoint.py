@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from besom import fit
-from besom.config import load
-from besom.tracking.log import RunLog, read
+from besom.config.load import load
+from besom.tracking.run_log import RunLog, read
+from besom.training import fit
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice, to whoever trains
 

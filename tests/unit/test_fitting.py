@@ -8,13 +8,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from besom import fit
-from besom.app import Check
-from besom.build import build_data, build_module
-from besom.config import load, shipped
+from besom.config.hydra_compat import VERSION_BASE
+from besom.config.load import load, shipped
 from besom.errors import InputError
-from besom.fitting import fit_to_targets
-from besom.hydra_versions import VERSION_BASE
+from besom.training import fit
+from besom.training.app import Check
+from besom.training.fit_to_targets import fit_to_targets
+from besom.training.instantiate import build_data, build_module
 
 MINE = """
 import torch, pytorch_lightning as pl

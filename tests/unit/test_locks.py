@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from besom import locks
 from besom.errors import InputError
-from besom.locks import sqlite_file, sqlite_lock
+from besom.system import locks
+from besom.system.locks import sqlite_file, sqlite_lock
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch._inductor.config
 
-from besom import numerics
+from besom.config.schema import Trainer
 from besom.data import ImageData, Images, Parts
 from besom.model import CNN, Classifier
-from besom.numerics import Numerics, tuned
-from besom.settings import Trainer
+from besom.training import step_tuning
+from besom.training.step_tuning import Numerics, tuned
 
 PLAIN = Numerics()
 
@@ -56,9 +56,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[Numerics, float]:
     """Seconds a step, as if measured; 1.0 for what is not named."""
     seconds: dict[Numerics, float] = {}
     monkeypatch.setattr(
-        numerics._Candidate, "seconds", property(lambda candidate: seconds.get(candidate.numerics, 1.0))
+        step_tuning._Candidate, "seconds", property(lambda candidate: seconds.get(candidate.numerics, 1.0))
     )
-    monkeypatch.setattr(numerics, "_cpu_flags", lambda: ["avx2", "avx512_bf16"])
+    monkeypatch.setattr(step_tuning, "_cpu_flags", lambda: ["avx2", "avx512_bf16"])
     return seconds
 
 
@@ -85,34 +85,34 @@ def test_a_small_gain_is_not_worth_another_rounding(timed, module, data):
 @pytest.mark.parametrize(("error", "taken"), [(0.005, BF16), (0.02, PLAIN), (-0.02, PLAIN)])
 def test_what_does_not_agree_with_fp32_is_not_taken(timed, module, data, monkeypatch, error, taken):
     timed[BF16] = 0.5
-    step = numerics._Candidate.step
+    step = step_tuning._Candidate.step
 
     def wrong(candidate):
         step(candidate)
         if candidate.numerics.precision == "bf16-mixed":
             candidate.losses[-1] *= 1 + error
 
-    monkeypatch.setattr(numerics._Candidate, "step", wrong)
+    monkeypatch.setattr(step_tuning._Candidate, "step", wrong)
 
     assert tuned(trainer(), module, data).numerics == taken
 
 
 def test_a_loss_that_is_no_number_does_not_agree(timed, module, data, monkeypatch):
     timed[BF16] = 0.5
-    step = numerics._Candidate.step
+    step = step_tuning._Candidate.step
 
     def overflown(candidate):
         step(candidate)
         if candidate.numerics.precision == "bf16-mixed":
             candidate.losses[-1] = float("nan")
 
-    monkeypatch.setattr(numerics._Candidate, "step", overflown)
+    monkeypatch.setattr(step_tuning._Candidate, "step", overflown)
 
     assert tuned(trainer(), module, data).numerics == PLAIN
 
 
 def test_a_cpu_without_bf16_units_computes_fp32(timed, module, data, monkeypatch):
-    monkeypatch.setattr(numerics, "_cpu_flags", lambda: ["avx2", "avx512f"])
+    monkeypatch.setattr(step_tuning, "_cpu_flags", lambda: ["avx2", "avx512f"])
     timed[BF16] = 0.1
 
     assert tuned(trainer(), module, data).numerics.precision == "32-true"

@@ -6,11 +6,11 @@ import tempfile
 import pytest
 from mlflow import MlflowClient
 
-from besom.cache import cache_folder
 from besom.errors import InputError
-from besom.private import refuse_foreign_links
-from besom.sweep.storage import open_storage
-from besom.tracking.store import Store
+from besom.study.storage import open_storage
+from besom.system.cache import cache_folder
+from besom.system.private import refuse_foreign_links
+from besom.tracking.mlflow_store import Store
 
 
 @pytest.fixture(autouse=True)

@@ -9,19 +9,19 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from besom import processes
-from besom.processes import ProcessIdentity
+from besom.system import processes
+from besom.system.processes import ProcessIdentity
 
 HOLD = """
 import json, sys
 from dataclasses import asdict
-from besom.processes import ProcessIdentity
+from besom.system.processes import ProcessIdentity
 print(json.dumps(asdict(ProcessIdentity.mine())), flush=True)
 sys.stdin.read()
 """
 JUDGE = """
 import json, sys
-from besom.processes import ProcessIdentity
+from besom.system.processes import ProcessIdentity
 holder = ProcessIdentity(**json.loads(sys.argv[1]))
 print(json.dumps([holder.is_here(), holder.is_dead()]))
 """

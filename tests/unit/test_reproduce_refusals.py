@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from besom.cli import main
-from besom.tracking import facts
+from besom.cli.main import main
+from besom.tracking import environment
 
 Refused = Callable[..., str]
 
@@ -58,7 +58,7 @@ def recorded(
     """A run of a moment ago, by this very code."""
     there = client().get_experiment_by_name(experiment)
     number = there.experiment_id if there else client().create_experiment(experiment, str(Path("files").absolute()))
-    run = client().create_run(number, tags={**facts.tags(), **(tags or {})})
+    run = client().create_run(number, tags={**environment.tags(), **(tags or {})})
     if config:
         client().log_text(run.info.run_id, config, "config.yaml")
     if status:
@@ -180,7 +180,7 @@ def test_other_code_is_refused_with_all_that_differs(refused: Refused) -> None:
     then = {"version.torch": "2.0.0", "mlflow.source.git.commit": "0123456789abcdef", "git.dirty": "maybe"}
     said = refused(recorded(then, config="seed: 0"))
     assert "was made by other code:" in said
-    assert f"torch: 2.0.0 then, {facts.tags()['version.torch']} now" in said
+    assert f"torch: 2.0.0 then, {environment.tags()['version.torch']} now" in said
     assert "git commit: 0123456789abcdef then, " in said
     assert "changes not committed: maybe then, " in said
     assert "go back to that (git checkout 0123456789), or train with what is here: besom reproduce " in said

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from besom import secrecy
-from besom.errors import InputError
-from besom.secrecy import (
+from besom.config import redaction
+from besom.config.redaction import (
     environment_unread,
     hidden_in,
     hidden_keys,
@@ -17,11 +16,12 @@ from besom.secrecy import (
     public_override,
     reveal,
 )
+from besom.errors import InputError
 
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch):
-    monkeypatch.setattr(secrecy, "_known", set())
+    monkeypatch.setattr(redaction, "_known", set())
 
 
 @pytest.mark.parametrize(

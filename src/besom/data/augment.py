@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from besom.config.schema import Augment
 from besom.errors import InputError
-from besom.settings import Augment
 
 
 def _chance(images: Tensor, low: float, high: float) -> Tensor:

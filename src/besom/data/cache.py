@@ -29,11 +29,11 @@ from uuid import uuid4
 import torch
 from filelock import FileLock
 
-from besom.cache import cache_folder
 from besom.data.images import Chunk, Images, Originals
 from besom.data.pages import scattered
 from besom.errors import InputError
-from besom.storable import storable
+from besom.system.cache import cache_folder
+from besom.system.storable import storable
 
 IMAGES, LABELS, ABOUT, SEEN = "images.u8", "labels.i64", "about.json", "seen.json"
 LAYOUT = 1  # of these files; another one is another set

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from besom.errors import InputError
-from besom.storable import storable
+from besom.system.storable import storable
 
 # of PIL's formats those that start another program (PostScript: Ghostscript), or whose pictures PIL cannot decode
 NEVER = frozenset(("EPS", "PDF", "MPEG", "WMF", "EMF", "BUFR", "GRIB", "HDF5"))

@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from besom.config.schema import MemoryFormat
 from besom.data.images import Images
 from besom.data.pages import ask_for
 from besom.data.parts import Parts
-from besom.settings import MemoryFormat
 
 Batch = tuple[Tensor, Tensor]
 MEMORY_FORMATS = {"contiguous": "contiguous_format", "channels_last": "channels_last"}  # torch's names

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from besom.cache import cache_folder
 from besom.data.cache import write_whole
 from besom.data.images import Images
 from besom.data.pages import ask_for
 from besom.errors import InputError
+from besom.system.cache import cache_folder
 
 AT_ONCE = 1 << 25  # values in memory while the channels are counted
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from besom.data.folder import Found, files, formats, picture
 from besom.data.images import Chunk, Originals
-from besom.encoding import say
+from besom.system.encoding import say
 
 AT_ONCE = 1 << 24  # bytes of pictures in memory while a set is decoded
 

@@ -20,9 +20,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from besom.config.redaction import HIDDEN, public_value
+from besom.config.schema import ACTIVATIONS
 from besom.errors import InputError, first_line
-from besom.secrecy import HIDDEN, public_value
-from besom.settings import ACTIVATIONS
 
 KNOWN = ("besom.model", "torch.nn", "torch.optim", "torchvision.models", "torchvision.ops")
 OF_HYDRA = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")

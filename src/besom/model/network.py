@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from besom.config.schema import ACTIVATIONS
 from besom.errors import InputError
-from besom.settings import ACTIVATIONS
 
 
 class ConvBlock(nn.Sequential):

@@ -1,8 +1,8 @@
 """A run's log, and its way into MLflow."""
 
-from besom.tracking.log import Entry, RunLog
-from besom.tracking.recorder import Recorder
-from besom.tracking.scribe import Scribe
-from besom.tracking.store import AwayError, Store, persistently
+from besom.tracking.mlflow_store import AwayError, Store, persistently
+from besom.tracking.run_log import Entry, RunLog
+from besom.tracking.run_uploader import Recorder
+from besom.tracking.upload_thread import Scribe
 
 __all__ = ["AwayError", "Entry", "Recorder", "RunLog", "Scribe", "Store", "persistently"]

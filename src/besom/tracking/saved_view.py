@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 if TYPE_CHECKING:
-    from besom.tracking.store import Store
+    from besom.tracking.mlflow_store import Store
 
 TAG = "mlflow.sharedViewState."  # followed by the id of the study's run
 MAX_PARAMETERS = 30  # columns; MLflow's limit of a tag is 20,000 characters, and nobody reads more

@@ -50,7 +50,7 @@ class LocalLauncher(Launcher):
         return [JobReturn(status=JobStatus.COMPLETED) for _ in codes]
 
     def _job(self, overrides: list[str], index: int) -> Any:
-        from besom.sweep.job import Job
+        from besom.hydra_app.job import Job
 
         config = self._context.config_loader.load_sweep_config(self._config, overrides)
         with open_dict(config):
@@ -68,13 +68,13 @@ class LocalLauncher(Launcher):
         """Returned is what waits for its end, and returns its exit code."""
         import cloudpickle
 
-        from besom.sweep.job import python_path
+        from besom.hydra_app.job import python_path
 
         with log.open("ab") as output, TemporaryFile() as file:
             file.write(cloudpickle.dumps(job))
             file.seek(0)
             process = subprocess.Popen(
-                [sys.executable, "-m", "besom.sweep"],
+                [sys.executable, "-m", "besom.hydra_app"],
                 stdin=file,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
-from besom.config import shipped
+from besom.config.load import shipped
 from besom.errors import InputError
 
 GROUP = "sweeps"

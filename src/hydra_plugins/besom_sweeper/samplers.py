@@ -37,7 +37,7 @@ class RandomConf:
 class GridConf:
     """Every point once, in shuffled order; then the sweep ends. For spaces of choices and ranges."""
 
-    _target_: str = "besom.sweep.samplers.EveryPoint"
+    _target_: str = "besom.search.samplers.EveryPoint"
     seed: int | None = None  # of the order; null is 0
 
 
@@ -141,7 +141,7 @@ class PercentileConf:
 class AshaConf:
     """Asynchronous successive halving (Li et al. 2020): of each rung's trials the best 1 / reduction_factor go on."""
 
-    _target_: str = "besom.sweep.pruners.SuccessiveHalvingPruner"
+    _target_: str = "besom.search.pruners.SuccessiveHalvingPruner"
     min_resource: Any = 1  # epochs done at the first rung; Optuna's auto waits for the first trial's end to know
     reduction_factor: int = 4
     min_early_stopping_rate: int = 0
@@ -152,7 +152,7 @@ class AshaConf:
 class HyperbandConf:
     """Successive halving in several brackets, from hasty to patient (Li et al. 2018)."""
 
-    _target_: str = "besom.sweep.pruners.HyperbandPruner"
+    _target_: str = "besom.search.pruners.HyperbandPruner"
     min_resource: int = 1  # epochs done at the first rung
     max_resource: Any = "auto"  # epochs of a whole trial; auto: those of the longest so far
     reduction_factor: int = 3

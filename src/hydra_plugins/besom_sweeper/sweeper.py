@@ -18,8 +18,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from besom import resolvers
-from besom.directions import register
+from besom.config import resolvers
+from besom.config.directions import register
 
 
 def _job_name(*, _root_: DictConfig) -> str:
@@ -32,7 +32,7 @@ def _job_name(*, _root_: DictConfig) -> str:
         name = str(_root_.hydra.job.name)
     except OmegaConfBaseException:
         return script
-    sweep = OmegaConf.select(_root_, "hydra.runtime.choices.sweeps") if "besom.app" in sys.modules else None
+    sweep = OmegaConf.select(_root_, "hydra.runtime.choices.sweeps") if "besom.training.app" in sys.modules else None
     return str(sweep) if sweep and name == script else name
 
 
@@ -127,9 +127,9 @@ def _say_who_can() -> None:
             return usual(overrides, *more)
         except HydraException as error:
             line = next((one.input_line for one in overrides if one.is_interval_sweep()), None)
-            if line is None or ("HYDRA_FULL_ERROR" in os.environ and "besom.app" not in sys.modules):
+            if line is None or ("HYDRA_FULL_ERROR" in os.environ and "besom.training.app" not in sys.modules):
                 raise
-            from besom.secrecy import public_override
+            from besom.config.redaction import public_override
 
             print(
                 f"besom: {public_override(line or '')}: Hydra's own sweeper tries values one by one, and cannot search "
@@ -155,9 +155,9 @@ class BesomSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Exits as besom's commands do: Hydra would exit 1 with a trace whatever went wrong."""
-        from besom.disk import as_disk_full
         from besom.errors import INTERRUPTED, BesomError
-        from besom.leaving import leave_at_once
+        from besom.system.disk import as_disk_full
+        from besom.system.leaving import leave_at_once
 
         leave_at_once()
         try:
@@ -178,13 +178,13 @@ class BesomSweeper(Sweeper):
             sys.exit(INTERRUPTED)
 
     def _sweep(self, settings: dict[str, Any], arguments: list[str], warm: Any) -> None:
-        from besom.secrecy import learn, without_passwords
-        from besom.sweep.asked import as_sweep
-        from besom.sweep.job import App
-        from besom.sweep.joining import join
-        from besom.sweep.preview import preview
-        from besom.sweep.program import Program
-        from besom.sweep.supervisor import supervise
+        from besom.config.redaction import learn, without_passwords
+        from besom.engine.dry_run import preview
+        from besom.engine.join import join
+        from besom.engine.request import as_sweep
+        from besom.engine.supervisor import supervise
+        from besom.hydra_app.job import App
+        from besom.hydra_app.program import Program
 
         learn(self._config)
         sweep = as_sweep(
@@ -199,7 +199,7 @@ class BesomSweeper(Sweeper):
 
 
 def _warm_process(settings: dict[str, Any]) -> AbstractContextManager[Any]:
-    from besom.sweep.warm_process import WarmProcess
+    from besom.engine.warm_process import WarmProcess
 
     if settings["plan"] or settings["join"] or settings["isolation"] != "process":
         return nullcontext()

@@ -13,15 +13,15 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 
-from besom.build import build_data, build_module
-from besom.config import load, shipped
+from besom.config.hydra_compat import VERSION_BASE
+from besom.config.load import load, shipped
+from besom.config.redaction import HIDDEN
 from besom.data import ImageData, read_pictures
 from besom.errors import InputError
-from besom.fit import _quiet
-from besom.hydra_versions import VERSION_BASE
 from besom.model import CNN, Classifier
 from besom.model.checkpoint import without_secrets
-from besom.secrecy import HIDDEN
+from besom.training.fit import _quiet
+from besom.training.instantiate import build_data, build_module
 
 WORDS = ("model.width=8", "model.activation=gelu", "loss=focal", "scheduler=one_cycle", "trainer.max_epochs=1")
 

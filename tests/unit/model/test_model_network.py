@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from besom.config.schema import ACTIVATIONS
 from besom.errors import InputError
 from besom.model import CNN
-from besom.settings import ACTIVATIONS
 
 
 def _network(input_shape: tuple[int, int, int] = (1, 8, 8), num_classes: int = 10, **other: Any) -> CNN:

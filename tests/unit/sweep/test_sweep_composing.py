@@ -12,9 +12,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config import shipped
-from besom.hydra_versions import VERSION_BASE
-from besom.sweep.job import TrialsLoader
+from besom.config.hydra_compat import VERSION_BASE
+from besom.config.load import shipped
+from besom.hydra_app.job import TrialsLoader
 
 TRIALS = (
     ["optimizer.lr=0.1"],

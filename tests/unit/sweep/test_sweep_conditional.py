@@ -11,9 +11,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import RandomSampler
 
 from besom.errors import InputError
-from besom.sweep.grammar import as_sweep
-from besom.sweep.params import parse
-from besom.sweep.space import Space
+from besom.space.grammar import as_sweep
+from besom.space.parse import parse
+from besom.space.space import Space
 
 OPTIMIZER = {
     "sgd": {

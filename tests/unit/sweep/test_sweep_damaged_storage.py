@@ -11,16 +11,16 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from sqlalchemy import text
 
+from besom.cli.doctor import examine
+from besom.cli.stop import stop
 from besom.errors import BesomError
-from besom.sweep.attrs import N_TRIALS
-from besom.sweep.catalogue import chosen, chosen_among
-from besom.sweep.doctor import examine
-from besom.sweep.findings import Findings
-from besom.sweep.objective import objectives
-from besom.sweep.queue import Queue
-from besom.sweep.stop import stop
-from besom.sweep.storage import StorageDamaged, StorageFull, told_plainly
-from besom.sweep.study import Study
+from besom.study.attrs import N_TRIALS
+from besom.study.lookup import chosen, chosen_among
+from besom.study.objective import objectives
+from besom.study.queue import Queue
+from besom.study.snapshot import Findings
+from besom.study.storage import StorageDamaged, StorageFull, told_plainly
+from besom.study.study import Study
 
 PAGE = 4096
 RANDOM = random.Random(0).randbytes

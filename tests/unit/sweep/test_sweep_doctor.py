@@ -9,14 +9,14 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from besom.cli.doctor import examine
+from besom.cli import doctor
 from besom.errors import InputError
-from besom.sweep import doctor
-from besom.sweep.attrs import LEASE, LEASE_S, N_TRIALS, SUPERVISOR
-from besom.sweep.doctor import examine
-from besom.sweep.lease import Lease
-from besom.sweep.objective import objectives
-from besom.sweep.queue import Queue
-from besom.sweep.study import Study
+from besom.study.attrs import LEASE, LEASE_S, N_TRIALS, SUPERVISOR
+from besom.study.lease import Lease
+from besom.study.objective import objectives
+from besom.study.queue import Queue
+from besom.study.study import Study
 from besom.tracking import RunLog
 
 

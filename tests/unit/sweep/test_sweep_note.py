@@ -6,14 +6,14 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from besom.sweep.attrs import N_TRIALS, OVERRIDES, PROGRAM, QUESTION, RUN
-from besom.sweep.findings import Findings
-from besom.sweep.note import MAX_NOTE, note
-from besom.sweep.objective import objectives
-from besom.sweep.page import over_time
-from besom.sweep.queue import Claim, Queue
-from besom.sweep.study import Study
-from besom.tracking.store import TRAINING
+from besom.engine.study_description import MAX_NOTE, note
+from besom.engine.study_run import over_time
+from besom.study.attrs import N_TRIALS, OVERRIDES, PROGRAM, QUESTION, RUN
+from besom.study.objective import objectives
+from besom.study.queue import Claim, Queue
+from besom.study.snapshot import Findings
+from besom.study.study import Study
+from besom.tracking.mlflow_store import TRAINING
 
 LR = FloatDistribution(1e-4, 1e-1, log=True)
 ACTIVATION = CategoricalDistribution(["relu", "a|b"])

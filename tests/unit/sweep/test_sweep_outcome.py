@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from besom import secrecy
-from besom.storable import MAX_TEXT
-from besom.sweep.outcome import Outcome, as_outcome, tail
+from besom.config import redaction
+from besom.engine.outcome import Outcome, as_outcome, tail
+from besom.system.storable import MAX_TEXT
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def test_a_full_disk_is_not_the_trials_fault(config, number):
 
 # ── secrets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_an_exception_that_repeats_a_secret_is_told_without_it(monkeypatch, capsys):
-    monkeypatch.setattr(secrecy, "_known", set())
-    secrecy.know("hunter2")
+    monkeypatch.setattr(redaction, "_known", set())
+    redaction.know("hunter2")
 
     def task(config: DictConfig) -> float:
         raise ConnectionError("the server refuses me:hunter2")
@@ -78,7 +78,7 @@ def test_an_exception_that_repeats_a_secret_is_told_without_it(monkeypatch, caps
 
 @pytest.mark.parametrize("code", ["no such corpus: hunter2", 3])
 def test_an_exit_with_words_is_told_with_them(code, monkeypatch):
-    monkeypatch.setattr(secrecy, "_known", {"hunter2"})
+    monkeypatch.setattr(redaction, "_known", {"hunter2"})
 
     def task(config: DictConfig) -> float:
         raise SystemExit(code)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from besom.sweep.output import CappedOutput
+from besom.engine.trial_output import CappedOutput
 
 
 @pytest.fixture

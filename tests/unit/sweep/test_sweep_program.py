@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from besom.sweep.program import Program
+from besom.hydra_app.program import Program
 
 
 @pytest.mark.parametrize(

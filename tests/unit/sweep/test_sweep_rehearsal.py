@@ -10,12 +10,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
+from besom.config.hydra_compat import VERSION_BASE
 from besom.errors import InputError
-from besom.hydra_versions import VERSION_BASE
-from besom.sweep.job import App
-from besom.sweep.params import parse
-from besom.sweep.program import Program
-from besom.sweep.rehearsal import rehearse
+from besom.hydra_app.check_space import rehearse
+from besom.hydra_app.job import App
+from besom.hydra_app.program import Program
+from besom.space.parse import parse
 
 PARAMS = {
     "width": "choice(16,32)",

@@ -26,27 +26,27 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from besom import cli
-from besom.sweep.attrs import ENDS, LEASE, N_TRIALS, OVERRIDES, PROGRAM, QUESTION
-from besom.sweep.findings import Findings, point, seconds
-from besom.sweep.lease import Lease
-from besom.sweep.note import note
-from besom.sweep.objective import Objective, objectives
-from besom.sweep.params import parse
-from besom.sweep.queue import Queue
-from besom.sweep.report import write
-from besom.sweep.report.chart import Chart, NothingToShow
-from besom.sweep.report.contours import contours
-from besom.sweep.report.html import page
-from besom.sweep.report.importances import importance, importances
-from besom.sweep.report.parallel import parallel
-from besom.sweep.report.slices import slices
-from besom.sweep.report.tables import best_yaml, trials_csv
-from besom.sweep.report.timeline import timeline
-from besom.sweep.report.values import history, pareto
-from besom.sweep.space import as_text
-from besom.sweep.study import Counts, Study
-from besom.sweep.terminal.lines import summary
+from besom.cli import main
+from besom.engine.study_description import note
+from besom.reporting import write
+from besom.reporting.chart import Chart, NothingToShow
+from besom.reporting.contours import contours
+from besom.reporting.html import page
+from besom.reporting.importances import importance, importances
+from besom.reporting.parallel import parallel
+from besom.reporting.slices import slices
+from besom.reporting.tables import best_yaml, trials_csv
+from besom.reporting.timeline import timeline
+from besom.reporting.values import history, pareto
+from besom.space.parse import parse
+from besom.space.space import as_text
+from besom.study.attrs import ENDS, LEASE, N_TRIALS, OVERRIDES, PROGRAM, QUESTION
+from besom.study.lease import Lease
+from besom.study.objective import Objective, objectives
+from besom.study.queue import Queue
+from besom.study.snapshot import Findings, point, seconds
+from besom.study.study import Counts, Study
+from besom.terminal.lines import summary
 
 SPACE = parse(
     {
@@ -559,7 +559,7 @@ def _thousand() -> Findings:
 
 def test_until_it_is_asked_for_the_report_loads_nothing_heavy() -> None:
     heavy = ("plotly", "matplotlib", "pandas", "jinja2", "scipy")
-    spy = f"import sys, besom.sweep.report; print([name for name in {heavy} if name in sys.modules])"
+    spy = f"import sys, besom.reporting; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", spy], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -570,7 +570,7 @@ def _besom(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> None:
     monkeypatch.delenv("BESOM_STORAGE", raising=False)
     monkeypatch.setattr(sys, "argv", ["besom", "report", *words])
     monkeypatch.setattr(sys, "path", list(sys.path))
-    cli.main()
+    main.main()
 
 
 def test_besom_report_writes_the_page_and_says_where(

@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy
 import torch
 
-from besom.sweep.reseed import reseed
+from besom.engine.reseed import reseed
 
 
 def test_what_the_system_has_seeded_is_seeded_anew(monkeypatch):

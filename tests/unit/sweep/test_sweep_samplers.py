@@ -19,12 +19,12 @@ from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage, get_storage
 from optuna.trial import Trial, TrialState
 
+from besom.config.hydra_compat import VERSION_BASE
 from besom.errors import InputError
-from besom.hydra_versions import VERSION_BASE
-from besom.locks import sqlite_lock
-from besom.sweep.params import parse
-from besom.sweep.samplers import check, make_pruner, make_sampler, size
-from besom.sweep.space import Space
+from besom.search.samplers import check, make_pruner, make_sampler, size
+from besom.space.parse import parse
+from besom.space.space import Space
+from besom.system.locks import sqlite_lock
 from hydra_plugins.besom_sweeper.samplers import PRUNERS, SAMPLERS
 
 NUMBERS = parse({"x": "interval(0,1)", "y": "int(interval(1,5))"}, [])
@@ -265,7 +265,7 @@ def test_a_seed_gives_the_grid_its_order():
 @given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 2**31 - 1))
 def test_a_shuffled_grid_of_any_size_has_all_its_points(points, known, seed):
     space = parse({"n": f"range({points})"}, [])
-    sampler = make_sampler({"_target_": "besom.sweep.samplers.EveryPoint", "seed": seed}, space, 0)
+    sampler = make_sampler({"_target_": "besom.search.samplers.EveryPoint", "seed": seed}, space, 0)
     study = optuna.create_study(sampler=RandomSampler())
 
     drawn = []

@@ -8,9 +8,9 @@ from types import ModuleType
 import cloudpickle
 import pytest
 
-from besom.sweep import script
-from besom.sweep.preload import imported
-from besom.sweep.program import Program
+from besom.engine.preload import imported
+from besom.hydra_app import script
+from besom.hydra_app.program import Program
 
 SCRIPT = """
 import functools
@@ -128,7 +128,7 @@ def test_a_script_without_a_guard_is_run_up_to_hydras_start(program: Program) ->
     assert program.file
     text = """
 import hydra
-from besom.app import run
+from besom.training.app import run
 @hydra.main(version_base="1.3", config_path=None)
 def main(cfg): raise AssertionError
 BEFORE = 1

@@ -10,18 +10,18 @@ import pytest
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 
+from besom.cli.doctor import examine
 from besom.errors import InputError
-from besom.sweep import attrs
-from besom.sweep.attrs import N_TRIALS, STOP
-from besom.sweep.catalogue import chosen_among
-from besom.sweep.command import Command
-from besom.sweep.doctor import examine
-from besom.sweep.findings import Findings
-from besom.sweep.objective import objectives
-from besom.sweep.queue import Queue
-from besom.sweep.report import save
-from besom.sweep.shapes import OF_A_STUDY, OF_A_TRIAL
-from besom.sweep.study import Stop, Study
+from besom.reporting import save
+from besom.study import attrs
+from besom.study.attrs import N_TRIALS, STOP
+from besom.study.command import Command
+from besom.study.lookup import chosen_among
+from besom.study.objective import objectives
+from besom.study.queue import Queue
+from besom.study.snapshot import Findings
+from besom.study.study import Stop, Study
+from besom.study.validation import OF_A_STUDY, OF_A_TRIAL
 from besom.tracking import RunLog
 
 

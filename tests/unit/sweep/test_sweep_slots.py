@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from besom.engine.slots import Slot, Wanted, share, visible_gpus
 from besom.errors import InputError
-from besom.sweep.slots import Slot, Wanted, share, visible_gpus
 
 FOUR = ("0", "1", "2", "3")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from besom.errors import InputError
-from besom.sweep.params import parse
-from besom.sweep.space import Space, as_text, label
+from besom.space.parse import parse
+from besom.space.space import Space, as_text, label
 
 
 def _dimension(written: str) -> BaseDistribution:

@@ -5,7 +5,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError, PendingRollbackError, ProgrammingError
 
 from besom.errors import RunError
-from besom.sweep.storage import PATIENCE_S, _Patience
+from besom.study.storage import PATIENCE_S, _Patience
 
 
 class Clock:
@@ -13,8 +13,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("besom.sweep.storage.time.monotonic", lambda: self.now)
-        monkeypatch.setattr("besom.sweep.storage.time.sleep", self.sleep)
+        monkeypatch.setattr("besom.study.storage.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("besom.study.storage.time.sleep", self.sleep)
 
     def sleep(self, pause_s: float) -> None:
         self.now += pause_s

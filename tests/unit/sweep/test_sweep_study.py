@@ -15,12 +15,12 @@ from optuna.trial import TrialState
 from sqlalchemy import Engine, event
 
 from besom.errors import InputError
-from besom.locks import absolute
-from besom.sweep.attrs import ENDS, KIND, PARENT_RUN, REASON
-from besom.sweep.lease import Lease, LeaseLost, Watch
-from besom.sweep.objective import Direction, Objective, objectives
-from besom.sweep.queue import Claim, Queue
-from besom.sweep.study import Counts, Stop, Study
+from besom.study.attrs import ENDS, KIND, PARENT_RUN, REASON
+from besom.study.lease import Lease, LeaseLost, Watch
+from besom.study.objective import Direction, Objective, objectives
+from besom.study.queue import Claim, Queue
+from besom.study.study import Counts, Stop, Study
+from besom.system.locks import absolute
 
 SPACE = {"lr": "FloatDistribution(0, 1)"}
 
@@ -401,7 +401,7 @@ def test_a_live_process_of_this_machine_is_not_taken_for_dead():
 class _Clock:
     def __init__(self, monkeypatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("besom.sweep.lease.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("besom.study.lease.time.monotonic", lambda: self.now)
 
     def looks(self, watch: Watch, lease: Lease, *gaps_s: float) -> list[bool]:
         """Whether the holder was taken for dead, after each gap."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from besom.errors import InputError
-from besom.sweep.objective import objectives
-from besom.sweep.study import Study
-from besom.sweep.study_folder import MARKER, claim, foreign, keep_claim, lies_in, set_aside, store_beside
+from besom.study.folder import MARKER, claim, foreign, keep_claim, lies_in, set_aside, store_beside
+from besom.study.objective import objectives
+from besom.study.study import Study
 
 URL = "postgresql://me:secret@host/optuna"
 

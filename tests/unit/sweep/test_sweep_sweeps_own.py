@@ -7,8 +7,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict, read_write
 
 from besom.errors import InputError
-from besom.sweep.params import parse, said_again
-from besom.sweep.sweeps_own import link, refuse_another, trial_name
+from besom.hydra_app.sweep_settings import link, refuse_another, trial_name
+from besom.space.parse import parse, said_again
 
 CONFIG = """
 defaults: [_self_, {preset: none}, {override hydra/sweeper: besom}]

@@ -13,19 +13,19 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from rich.console import Console
 
-from besom.sweep.attrs import N_TRIALS, SETTLER, SLOTS, SUPERVISOR, TRACKING
-from besom.sweep.command import Command
-from besom.sweep.findings import Findings
-from besom.sweep.lease import Lease, Watch
-from besom.sweep.objective import objectives
-from besom.sweep.queue import Queue
-from besom.sweep.study import Stop, Study
-from besom.sweep.terminal.best import best
-from besom.sweep.terminal.lines import Lines, one_line
-from besom.sweep.terminal.pace import idle_share, to_go_s
-from besom.sweep.terminal.status import status
-from besom.sweep.terminal.table import Room, picture
-from besom.sweep.terminal.words import brief, fitting, number, span, sparkline
+from besom.cli.best import best
+from besom.cli.status import status
+from besom.study.attrs import N_TRIALS, SETTLER, SLOTS, SUPERVISOR, TRACKING
+from besom.study.command import Command
+from besom.study.lease import Lease, Watch
+from besom.study.objective import objectives
+from besom.study.queue import Queue
+from besom.study.snapshot import Findings
+from besom.study.study import Stop, Study
+from besom.terminal.lines import Lines, one_line
+from besom.terminal.pace import idle_share, to_go_s
+from besom.terminal.table import Room, picture
+from besom.terminal.words import brief, fitting, number, span, sparkline
 
 SPACE = {
     "model.activation": CategoricalDistribution(("relu", "gelu")),
@@ -286,7 +286,7 @@ def test_parameters_stand_in_columns_of_their_own_where_there_is_room(study, cap
 def test_where_there_is_no_room_the_parameters_give_way_and_no_number(study, capsys, monkeypatch):
     plan(study, n_trials=1, slots=1)
     Queue(study).complete(begin(study), (0.5,))
-    monkeypatch.setattr("besom.sweep.terminal.best.PAGE", 60)
+    monkeypatch.setattr("besom.cli.best.PAGE", 60)
 
     best(study.url, None, 1, "table")
 
@@ -424,7 +424,7 @@ def test_a_terminals_orders_in_names_values_and_reasons_are_shown_as_text(watche
     Queue(study).complete(begin(study), (0.5,))
     Queue(study).fail(begin(study), "exception", f"reason{ORDER}")
     study.request_stop(Stop("failing", f"why{ORDER}"))
-    monkeypatch.setattr("besom.sweep.terminal.status.is_watched", lambda: watched)
+    monkeypatch.setattr("besom.cli.status.is_watched", lambda: watched)
 
     status(study.url, study.name, follow=False)
     best(study.url, study.name, None, "table")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from besom.tracking.log import Entry, RunLog, Skipped, Told, line_numbers, read, run_of
+from besom.tracking.run_log import Entry, RunLog, Skipped, Told, line_numbers, read, run_of
 
 
 @pytest.fixture

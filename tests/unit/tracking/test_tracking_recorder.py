@@ -14,7 +14,7 @@ from mlflow.utils import validation
 
 from besom.errors import RunError
 from besom.tracking import Recorder, RunLog, Scribe, Store
-from besom.tracking.recorder import MAX_BATCH, MAX_METRICS, MAX_PARAMS, MAX_TAG, MAX_TAGS
+from besom.tracking.run_uploader import MAX_BATCH, MAX_METRICS, MAX_PARAMS, MAX_TAG, MAX_TAGS
 
 Record = Callable[..., Run]
 
@@ -301,7 +301,7 @@ def test_a_run_goes_from_its_first_attempt_to_the_end_of_its_last(store, log, re
 
 def _write_at(monkeypatch, seconds: float, write: Callable[[], None]) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("besom.tracking.log.time.time", lambda: seconds)
+        patch.setattr("besom.tracking.run_log.time.time", lambda: seconds)
         write()
 
 
@@ -358,9 +358,9 @@ def _rename(database: Path, old: str, new: str) -> None:
 
 
 def test_what_a_broken_store_did_not_take_is_sent_again_when_it_is_mended(store, log, tmp_path, monkeypatch):
-    monkeypatch.setattr("besom.tracking.scribe.EVERY_S", 0.01)
+    monkeypatch.setattr("besom.tracking.upload_thread.EVERY_S", 0.01)
     refused = threading.Event()
-    monkeypatch.setattr("besom.tracking.scribe.log.warning", lambda *_: refused.set())
+    monkeypatch.setattr("besom.tracking.upload_thread.log.warning", lambda *_: refused.set())
     with Scribe() as scribe, Recorder(store, log.path) as recorder:
         assert not recorder.carry()
         scribe.take(recorder)

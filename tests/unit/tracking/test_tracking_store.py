@@ -14,10 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from besom.config.redaction import masked
 from besom.errors import InputError
-from besom.secrecy import masked
 from besom.tracking import Store
-from besom.tracking.store import as_key, as_param, check_uri
+from besom.tracking.mlflow_store import as_key, as_param, check_uri
 
 
 # ── what is said of a URI before MLflow is loaded ─────────────────────────────────────────────────────────────────────

@@ -9,8 +9,8 @@ import psutil
 import pytest
 from doors import eventually
 
-from besom.tracking.log import RunLog, read
-from besom.tracking.usage import sampled
+from besom.tracking.run_log import RunLog, read
+from besom.tracking.system_metrics import sampled
 
 MEMORY = "system/system_memory_usage_megabytes"
 CPU = "system/cpu_utilization_percentage"

@@ -1,0 +1,1 @@
+"""What a run is told: its schema, its loading, and which of its values are secrets."""

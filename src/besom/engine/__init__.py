@@ -1,0 +1,1 @@
+"""The sweep engine: supervisor, workers, trials and the processes they are."""

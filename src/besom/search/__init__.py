@@ -1,0 +1,1 @@
+"""How it is searched: samplers, pruners, and what counts as infeasible."""

@@ -1,0 +1,1 @@
+"""What is searched: from the words of a config or a command line to distributions."""

@@ -1,0 +1,1 @@
+"""The machine beneath: files, locks, disks, processes, text, and the environment."""

@@ -1,0 +1,1 @@
+"""Besom's own app: from settings to a trained network."""

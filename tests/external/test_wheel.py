@@ -32,7 +32,7 @@ def test_the_wheel_carries_every_config_and_sweep(wheel: Path) -> None:
 
 def test_the_wheel_carries_what_the_report_is_made_of(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"besom/sweep/report/page.{kind}" for kind in ("html.j2", "css", "js")} <= inside
+    assert {f"besom/reporting/page.{kind}" for kind in ("html.j2", "css", "js")} <= inside
 
 
 def test_besom_sweeps_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:

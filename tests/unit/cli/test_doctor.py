@@ -9,8 +9,8 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from besom.cli.doctor import examine
 from besom.cli import doctor
+from besom.cli.doctor import examine
 from besom.errors import InputError
 from besom.study.attrs import LEASE, LEASE_S, N_TRIALS, SUPERVISOR
 from besom.study.lease import Lease

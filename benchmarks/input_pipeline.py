@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 from warped_digits import write
 
-from besom.data import ImageData, Images, Parts, decoded, vision
+from besom.data import ImageData, Images, Splits, decoded, vision
 from besom.data.augment import Crop, Flip
 
 BATCH, COUNT, SECONDS = 128, 20_000, 6.0
@@ -37,7 +37,7 @@ def images_a_second(epoch: Callable[[], Iterator[object]]) -> float:
 
 
 def besom(whole: Images, *augment: Callable[[Tensor], Tensor]) -> float:
-    data = ImageData(whole, Parts.of(whole, 0.1, 0.1, seed=0), BATCH, seed=0)
+    data = ImageData(whole, Splits.of(whole, 0.1, 0.1, seed=0), BATCH, seed=0)
 
     def epoch() -> Iterator[object]:
         for images, _ in data.train_dataloader():
@@ -67,7 +67,7 @@ def ready(root: str) -> list[list[str]]:
 
     def ours() -> object:
         whole = decoded(vision("MNIST", root, download=False))
-        data = ImageData(whole, Parts.of(whole, 0.1, 0.1, seed=0), BATCH, seed=0)
+        data = ImageData(whole, Splits.of(whole, 0.1, 0.1, seed=0), BATCH, seed=0)
         images, labels = next(iter(data.train_dataloader()))
         return data.normalised(images, "contiguous"), labels
 

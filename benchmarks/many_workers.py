@@ -18,7 +18,7 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from table import heading, table
 
-from besom.study.lease import LeaseLost, Watch
+from besom.study.lease import LeaseLost, LeaseMonitor
 from besom.study.objective import objectives
 from besom.study.queue import Claim, Queue
 from besom.study.study import Study
@@ -29,7 +29,7 @@ WORKERS, SECONDS, WARM_S, LEASE_S = (8, 32, 64), 20.0, 10.0, 10.0
 def _work(url: str, name: str, ended: Synchronized[int], lost: Synchronized[int], done: Event) -> None:
     """As a worker does: looks for the dead, claims, beats meanwhile, tells."""
     study = Study(url, name, wait=True)
-    queue, watch = Queue(study), Watch(LEASE_S)
+    queue, watch = Queue(study), LeaseMonitor(LEASE_S)
     while not done.is_set():
         if watch.is_due():
             with lost.get_lock():

@@ -94,7 +94,7 @@ def besom(folder: Path, seed: int, pruner: str = "none") -> list[float]:
     words += [f"hydra/sweeper/pruner={pruner}"]
     subprocess.run(words, cwd=folder, check=True, capture_output=True, env=environment(folder))
     study = optuna.load_study(study_name="floor", storage=f"sqlite:///{folder}/optuna.db")
-    _chosen[:] = study.user_attrs["besom.settled"]["overrides"]
+    _chosen[:] = study.user_attrs["besom.prepared"]["overrides"]
     return [max(trial.intermediate_values.values()) for trial in study.trials]
 
 

@@ -14,7 +14,7 @@ from apps import NOTHING, run_alone, slot_seconds, sweep
 from table import heading, table
 
 TRIALS, FRESH = 60, 3
-SETTLED = 10  # the first trials are claimed while the fork server still imports
+PREPARED = 10  # the first trials are claimed while the fork server still imports
 
 
 def fresh_process_s(folder: Path) -> float:
@@ -30,7 +30,7 @@ def trial_s(slots: int, *words: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         threads = ("hydra.sweeper.threads_per_trial=1", f"hydra.sweeper.n_jobs={slots}")
         trials = sweep(Path(folder), NOTHING, f"hydra.sweeper.n_trials={TRIALS}", *threads, *words)
-    settled = sorted(trials, key=lambda trial: trial.datetime_complete)[SETTLED:]
+    settled = sorted(trials, key=lambda trial: trial.datetime_complete)[PREPARED:]
     return slot_seconds(settled, slots) / len(settled)
 
 

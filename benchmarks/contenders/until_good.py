@@ -13,7 +13,7 @@ from by_hand import Classifier, fit, quietly
 from points import ENOUGH, LONG, WIDE_ACTIVATIONS, WIDE_DECAYS, WIDE_OPTIMIZERS, WIDE_RATES
 
 
-class Watch(pl.Callback):
+class LeaseMonitor(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking and trainer.callback_metrics["val/acc"] >= ENOUGH:
             print("found", flush=True)
@@ -29,7 +29,7 @@ def main(folder: str, number: str, seed: str) -> None:
             trial.suggest_float("rate", *WIDE_RATES, log=True),
             trial.suggest_float("decay", *WIDE_DECAYS, log=True),
         )
-        return fit(module, LONG, folder, Watch())
+        return fit(module, LONG, folder, LeaseMonitor())
 
     study = optuna.create_study(
         study_name="by_hand", storage="sqlite:///study.db", direction="maximize", load_if_exists=True,

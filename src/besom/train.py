@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.config.hydra_compat import VERSION_BASE
 from besom.config.load import load, shipped
-from besom.config.redaction import environment_unread, hide, learn, public, public_value
+from besom.config.redaction import environment_unread, learn, redacted, redacted_value, stash_password
 from besom.config.schema import Settings
 from besom.errors import BesomError
 from besom.hydra_app.saved_config import write
-from besom.tracking import AwayError, RunLog, Scribe, Store
+from besom.tracking import AwayError, RunLog, Store, UploadThread
 from besom.tracking.recover import own, recorder_of
 from besom.tracking.system_metrics import sampled
 from besom.training.app import refuse, run
@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> float:
     log = RunLog(folder / "run.jsonl")
     if _first_process():
         frozen = folder / "config.yaml"
-        write(frozen, public(cfg))
+        write(frozen, redacted(cfg))
         log.params(_params(cfg))
         log.artifact(frozen)
     try:
@@ -66,9 +66,9 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
     # in a sweep the worker records what the trial writes down
     if tracking.uri is None or in_sweep() or not _first_process():
         return _fit(settings, log, folder)
-    store = Store(hide(tracking.uri), tracking.experiment)
+    store = Store(stash_password(tracking.uri), tracking.experiment)
     about = own(uri=store.uri, experiment=store.experiment, name=tracking.run_name, tags=_public(tracking.tags))
-    with Scribe() as scribe, recorder_of(log.path, about, store, is_new=True) as run:
+    with UploadThread() as upload_thread, recorder_of(log.path, about, store, is_new=True) as run:
 
         def begin() -> None:
             try:
@@ -76,12 +76,12 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
             except AwayError as away:
                 print(f"besom: {away}\nthe run begins, and is recorded when MLflow is back", file=sys.stderr)
             log.begin(**about)
-            scribe.take(run)
+            upload_thread.take(run)
 
         with sampled(log, os.getpid(), tracking.system_metrics):
             value = _fit(settings, log, folder, begin)
         log.metrics({"objective": value}, step=0)
-    if scribe.left:
+    if upload_thread.pending:
         print(f"besom: MLflow is away; when it is back: besom doctor {folder}", file=sys.stderr)
     else:
         print(f"recorded as run {run.run_id} in {store.uri}; to look at it: besom ui")
@@ -89,7 +89,7 @@ def train(settings: Settings, log: RunLog, folder: Path) -> float:
 
 
 def _public(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name: public_value(name, value) for name, value in tags.items()}
+    return {name: redacted_value(name, value) for name, value in tags.items()}
 
 
 def _first_process() -> bool:
@@ -121,7 +121,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping) and value:
             yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", public_value(f"{prefix}{key}", value)
+            yield f"{prefix}{key}", redacted_value(f"{prefix}{key}", value)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from servers import PASSWORD, Server, free_port, serving
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from besom.study.attrs import ENDS
-from besom.study.lease import Watch
+from besom.study.lease import LeaseMonitor
 from besom.study.objective import objectives
 from besom.study.queue import Queue
-from besom.study.storage import ServerLost, ServerStorage, alone, in_turn, open_storage
+from besom.study.storage import ServerLost, ServerStorage, exclusive, in_turn, open_storage
 from besom.study.study import Study
 from sweeps import UNRECORDED, Sweep, assert_whole, lives, study
 
@@ -201,8 +201,8 @@ TRIALS, WORKERS = 100, 4
 def _pull(url: str, ended: multiprocessing.Queue[int]) -> None:
     """A worker whose trials take no time: nearly all it does is to claim and to tell."""
     study = Study(url, "app", wait=True)
-    watch = Watch(lease_s=3600)
-    while study.owed(TRIALS):
+    watch = LeaseMonitor(lease_s=3600)
+    while study.remaining(TRIALS):
         Queue(study).reap(watch, max_retries=0)
         if claim := Queue(study).claim(TRIALS, lambda _: RandomSampler(), NopPruner()):
             claim.trial.report(claim.trial.suggest_float("x", 0, 1), step=0)
@@ -240,7 +240,7 @@ def test_workers_cut_off_at_any_moment_end_each_trial_once(
 def test_a_transaction_that_a_crashed_server_has_forgotten_was_not_kept(storage: str) -> None:
     opened = open_storage(storage)
     assert isinstance(opened, ServerStorage)
-    assert not opened._was_kept(str(1 << 40))  # a number that it has not given yet
+    assert not opened._was_committed(str(1 << 40))  # a number that it has not given yet
     opened.engine.dispose()
 
 
@@ -257,7 +257,7 @@ def names(rdb: RDBStorage) -> list[str]:
 
 def test_who_loses_the_server_in_its_turn_has_changed_nothing(server: Server, rdb: RDBStorage) -> None:
     def in_turn() -> None:
-        with alone(rdb, "turn"):
+        with exclusive(rdb, "turn"):
             rdb.create_new_study([StudyDirection.MAXIMIZE], "app")
             server.disconnect_all()
 
@@ -278,7 +278,7 @@ def test_a_turn_is_over_although_the_answer_to_its_commit_was_lost(
         connection.execute(text("SELECT 'where are you?'"))
 
     monkeypatch.setattr(Connection, "commit", commit_unanswered)
-    with alone(rdb, "turn"):
+    with exclusive(rdb, "turn"):
         rdb.create_new_study([StudyDirection.MAXIMIZE], "app")
     assert names(rdb) == ["app"]
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from besom.reporting.html import page
 from besom.study.objective import objectives
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 from besom.study.study import Counts
 
 SEARCHED = {
@@ -36,7 +36,7 @@ TEXTS = """
 """
 
 
-def findings(folder: Path) -> Findings:
+def snapshot(folder: Path) -> StudySnapshot:
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     for number in range(40):
         asked = study.ask()
@@ -57,13 +57,13 @@ def findings(folder: Path) -> Findings:
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     counts, aims = Counts.of(trials), objectives("maximize", "val/acc")
     best = [study.best_trial]
-    return Findings("digits", "", "", aims, {}, len(trials), folder, trials, counts, best, None, 1, None, study)
+    return StudySnapshot("digits", "", "", aims, {}, len(trials), folder, trials, counts, best, None, 1, None, study)
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    (folder / "report.html").write_text(page(findings(folder)), encoding="utf-8")
+    (folder / "report.html").write_text(page(snapshot(folder)), encoding="utf-8")
     return folder / "report.html"
 
 

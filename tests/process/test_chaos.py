@@ -122,7 +122,7 @@ def test_whatever_is_killed_at_whatever_moment_nothing_is_lost(shell: Shell) -> 
             chaos.process.communicate()
             eventually(lambda: not processes_in(shell.folder), "the workers to end")
             if (shell.folder / "optuna.db").exists():
-                chaos.doctor("--mend")
+                chaos.doctor("--fix")
                 healthy = chaos.doctor()
                 assert healthy.returncode == 0 or "no study" in healthy.stderr, healthy.stdout + healthy.stderr
                 assert "RUNNING" not in [run.info.status for run in shell.runs()]

@@ -34,9 +34,9 @@ def test_what_a_crash_has_left_is_found_and_mended(shell: Shell, killed: Sweep) 
     assert "app: its supervisor died" in found.stdout
     assert "app: the study's run is RUNNING" in found.stdout
     assert "0 of 3 trials" in found.stdout
-    assert "mend it with: besom doctor app --mend" in found.stdout
+    assert "mend it with: besom doctor app --fix" in found.stdout
     assert [trial.state.name for trial in study(shell).trials] == ["RUNNING"]  # looking changes nothing
-    mended = shell.besom("doctor", "app", "--mend")
+    mended = shell.besom("doctor", "app", "--fix")
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert [trial.state.name for trial in study(shell).trials] == ["WAITING"]
     assert {run.info.status for run in shell.runs()} == {"KILLED"}
@@ -66,7 +66,7 @@ def test_a_run_that_lacks_what_its_trials_log_says_is_completed(shell: Shell) ->
     assert found.returncode == 1
     assert "is COMPLETE in the study, its run is RUNNING" in found.stdout
     assert "its objective is not in MLflow" in found.stdout
-    assert shell.besom("doctor", "app", "--mend").returncode == 0
+    assert shell.besom("doctor", "app", "--fix").returncode == 0
     assert_whole(shell, 2)
 
 
@@ -74,7 +74,7 @@ def test_a_run_that_its_user_has_deleted_stays_deleted(shell: Shell) -> None:
     assert Sweep(shell, "hydra.sweeper.n_trials=2").end()[0] == 0
     [run, _] = [run for run in shell.runs() if "besom.trial" in run.data.tags]
     shell.client.delete_run(run.info.run_id)
-    assert shell.besom("doctor", "app", "--mend").returncode == 0
+    assert shell.besom("doctor", "app", "--fix").returncode == 0
     assert sum("besom.trial" in run.data.tags for run in shell.runs()) == 1
 
 
@@ -84,14 +84,14 @@ def test_a_second_run_of_a_trial_is_deleted(shell: Shell) -> None:
     double = shell.client.create_run(run.info.experiment_id, tags=run.data.tags)
     shell.client.log_batch(double.info.run_id, metrics=[Metric("objective", 5.0, 0, 0)])
     assert "has a second run in MLflow" in shell.besom("doctor", "app").stdout
-    assert shell.besom("doctor", "app", "--mend").returncode == 0
+    assert shell.besom("doctor", "app", "--fix").returncode == 0
     assert_whole(shell, 1)
 
 
 def test_a_study_that_is_being_swept_is_left_alone(shell: Shell) -> None:
     sweep = Sweep(shell, "+how=until told", "hydra.sweeper.n_trials=1")
     sweep.wait_for_attempt(0)
-    asked = shell.besom("doctor", "app", "--mend")
+    asked = shell.besom("doctor", "app", "--fix")
     assert asked.returncode == 2
     assert f"the sweep is in the hands of process {sweep.process.pid}" in asked.stderr
     shell.write("go", "")
@@ -113,7 +113,7 @@ def test_a_process_that_a_sweep_has_left_is_found_and_ended(shell: Shell) -> Non
     left = [pid for pid in processes_in(shell.folder) if pid != worker.pid]
     worker.kill()
     assert left  # its fork server among them
-    eventually(lambda: shell.besom("doctor", "app", "--mend").returncode == 0, "all to be well")
+    eventually(lambda: shell.besom("doctor", "app", "--fix").returncode == 0, "all to be well")
     eventually(lambda: not processes_in(shell.folder), "the last process to end")
 
 

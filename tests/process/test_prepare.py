@@ -94,7 +94,7 @@ def test_where_nothing_can_be_settled_the_trials_run_as_they_are(shell: Shell) -
 def test_of_a_worker_that_died_over_it_another_takes_it_up(shell: Shell) -> None:
     begun = Sweep(shell, "+how=hang once", *WORDS, app=APP)
     eventually(lambda: asked(shell), "the first to be asked")
-    os.kill(study(shell).user_attrs["besom.settler"]["pid"], signal.SIGKILL)
+    os.kill(study(shell).user_attrs["besom.preparer"]["pid"], signal.SIGKILL)
     code, said = begun.end()
     assert code == 0, said
     assert len(asked(shell)) == 2

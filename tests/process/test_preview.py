@@ -1,4 +1,4 @@
-"""`plan=true`: what a sweep would do is said, and nothing is done."""
+"""`dry_run=true`: what a sweep would do is said, and nothing is done."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ hydra:
 
 
 def plan(shell: Shell, *words: str, code: int = 0) -> str:
-    """What `python app.py -m ... hydra.sweeper.plan=true` says; not a byte is another after it."""
+    """What `python app.py -m ... hydra.sweeper.dry_run=true` says; not a byte is another after it."""
     shell.write("app.py", APP)
     before = contents(shell)
-    done = shell.run(sys.executable, "app.py", "-m", *words, *BASE, "hydra.sweeper.plan=true")
+    done = shell.run(sys.executable, "app.py", "-m", *words, *BASE, "hydra.sweeper.dry_run=true")
     assert done.returncode == code, done.stdout + done.stderr
     assert contents(shell) == before
     return done.stdout + done.stderr
@@ -45,7 +45,7 @@ def first_trials(said: str) -> list[str]:
 
 
 def test_besoms_own_sweep_is_planned_with_an_estimate(shell: Shell) -> None:
-    done = shell.besom("sweep", "digits", "plan=true")
+    done = shell.besom("sweep", "digits", "dry_run=true")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert list(shell.folder.iterdir()) == []
@@ -72,14 +72,14 @@ def test_besoms_own_sweep_is_planned_with_an_estimate(shell: Shell) -> None:
 
 
 def test_what_is_settled_for_all_trials_is_settled_before_the_estimate(shell: Shell) -> None:
-    done = shell.besom("sweep", "digits", "plan=true", "trainer.tune_step=auto", "trainer.max_epochs=2")
+    done = shell.besom("sweep", "digits", "dry_run=true", "trainer.tune_step=auto", "trainer.max_epochs=2")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^all trials: .* ms a step on cpu", done.stdout, re.MULTILINE)
     assert list(shell.folder.iterdir()) == []
 
 
 def test_pictures_that_no_trial_can_read_are_refused(shell: Shell) -> None:
-    done = shell.besom("sweep", "digits", "plan=true", "data=image_folder", "data.source.folder=nowhere")
+    done = shell.besom("sweep", "digits", "dry_run=true", "data=image_folder", "data.source.folder=nowhere")
     assert done.returncode == 2
     assert done.stderr.startswith("besom: ")
     assert "nowhere" in done.stderr

@@ -130,9 +130,9 @@ def test_a_sweep_whose_end_mlflow_does_not_see_says_how_to_record_it(shell: Shel
     shell.write("go", "")
     code, said = sweep.end()
     assert code == 0, said
-    assert "besom doctor app --mend" in said
+    assert "besom doctor app --fix" in said
     proxy.fault = lambda method, path: "none"
-    done = shell.run(BESOM, "doctor", "app", "--mend")
+    done = shell.run(BESOM, "doctor", "app", "--fix")
     assert done.returncode == 0, done.stdout + done.stderr
     assert_recorded(shell, 2)
 
@@ -161,7 +161,7 @@ def test_a_study_that_has_never_met_its_mlflow_is_recorded_later(shell: Shell, p
     told = shell.run(BESOM, "doctor", "app")
     assert told.returncode == 1
     assert "the study has no run in MLflow" in told.stdout
-    done = shell.run(BESOM, "doctor", "app", "--mend")
+    done = shell.run(BESOM, "doctor", "app", "--fix")
     assert done.returncode == 0, done.stdout + done.stderr
     assert_recorded(shell, 2)
 
@@ -172,7 +172,7 @@ def test_a_study_goes_on_while_mlflow_is_away(shell: Shell, proxy: Proxy) -> Non
     code, said = Sweep(shell, "hydra.sweeper.n_trials=2", recorded_at(proxy)).end()
     assert code == 0, said
     proxy.fault = lambda method, path: "none"
-    assert shell.run(BESOM, "doctor", "app", "--mend").returncode == 0
+    assert shell.run(BESOM, "doctor", "app", "--fix").returncode == 0
     assert_recorded(shell, 2)
 
 

@@ -60,7 +60,7 @@ def test_a_trial_of_a_sweep_is_reproduced_alone(recorded: Shell) -> None:
     assert refused.returncode == 2
     assert "changes not committed: false then, true now" in refused.stderr
     assert reproductions(recorded, trial) == []
-    done = recorded.besom("reproduce", "digits/0", "--anyway")
+    done = recorded.besom("reproduce", "digits/0", "--force")
     assert done.returncode == 0, done.stderr
     assert "other code: changes not committed: false then, true now" in done.stdout
     assert done.stdout.rstrip().endswith("difference 0.0")
@@ -88,7 +88,7 @@ def test_a_class_of_ones_own_is_built_only_when_its_package_is_trusted(tmp_path:
 
 def test_a_wrong_override_is_refused_before_anything_starts(recorded: Shell) -> None:
     outputs = sorted(recorded.folder.glob("outputs/*/*"))
-    done = recorded.besom("reproduce", original(recorded).info.run_id, "--anyway", "optimizer.lr=-1")
+    done = recorded.besom("reproduce", original(recorded).info.run_id, "--force", "optimizer.lr=-1")
     assert done.returncode == 2
     assert done.stderr.startswith("besom: the config does not fit:")
     assert "optimizer.lr=-1: Input should be greater than 0" in done.stderr

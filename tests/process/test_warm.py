@@ -12,7 +12,7 @@ import psutil
 import pytest
 from doors import Shell, eventually
 
-from besom.engine.study_run_process import PageProcess
+from besom.engine.study_run_process import StudyRunProcess
 from besom.engine.warm_process import WarmProcess
 from besom.study.attrs import PROGRAM
 from besom.study.objective import Objective
@@ -135,7 +135,7 @@ def test_where_its_process_cannot_be_forked_the_supervisor_keeps_the_page(shell:
     with WarmProcess(makes_workers=True) as warm:
         warm._process.kill()
         warm._process.wait()
-        page = PageProcess(kept, Store(f"sqlite:///{tmp_path}/mlflow.db", "besom"), warm.workers)
+        page = StudyRunProcess(kept, Store(f"sqlite:///{tmp_path}/mlflow.db", "besom"), warm.workers)
         is_open = page.open()
         eventually(is_open, "the study's run")
         page.close("FINISHED")

@@ -15,7 +15,7 @@ from doors import BESOM, Shell
 from optuna.trial import FrozenTrial
 
 from besom.study.attrs import N_TRIALS, SLOTS
-from besom.study.lease import Watch
+from besom.study.lease import LeaseMonitor
 from besom.study.objective import objectives
 from besom.study.study import Study
 from sweeps import BASE, LEASE_S, UNRECORDED, Sweep, assert_whole, study
@@ -146,7 +146,7 @@ def test_a_terminal_made_smaller_is_drawn_anew_and_ctrl_c_leaves_a_followed_swee
     study = Study.create(url, "app", objectives("minimize", "objective"), shell.folder, {})
     study.remember(N_TRIALS, 3)
     study.remember(SLOTS, 2)
-    with study.supervised(Watch(LEASE_S)):
+    with study.supervised(LeaseMonitor(LEASE_S)):
         terminal = shell.terminal(BESOM, "status", "-f", columns=120, lines=24)
         terminal.until(lambda screen: screen and screen[-1].endswith("3 left"), "the table is there")
         terminal.resize(columns=50, lines=12)
@@ -156,7 +156,7 @@ def test_a_terminal_made_smaller_is_drawn_anew_and_ctrl_c_leaves_a_followed_swee
         assert sum(line.startswith("slot ") for line in narrow) == 1
         terminal.ctrl_c()
         assert terminal.end()[0] == 0
-        assert study.stop() is None
+        assert study.stop_request() is None
 
 
 # ── besom status ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from rich.text import Text
 from besom.errors import InputError, RunError
 from besom.study.attrs import OVERRIDES
 from besom.study.lookup import chosen
-from besom.study.snapshot import Findings, point, seconds, tie
+from besom.study.snapshot import StudySnapshot, point, seconds, tie
 from besom.system.encoding import say
 from besom.terminal import console, is_watched
 from besom.terminal.screen import Screen
@@ -38,30 +38,30 @@ def best(url: str, name: str | None, n: int | None, form: Form) -> None:
     """
     if n is not None and n < 1:
         raise InputError(f"-n {n}: must be at least 1")
-    findings = Findings.of(chosen(url, name))
-    if not findings.best:
-        raise RunError(f"no trial of study {findings.name!r} is complete yet")
-    is_front = len(findings.objectives) > 1
-    trials = findings.best[:n] if is_front else findings.ranked()[: n or FEW]
+    snapshot = StudySnapshot.of(chosen(url, name))
+    if not snapshot.best:
+        raise RunError(f"no trial of study {snapshot.name!r} is complete yet")
+    is_front = len(snapshot.objectives) > 1
+    trials = snapshot.best[:n] if is_front else snapshot.ranked()[: n or FEW]
     match form:
         case "json":
-            print(json.dumps([_json(_facts(findings, trial)) for trial in trials], indent=2, allow_nan=False))
+            print(json.dumps([_json(_facts(snapshot, trial)) for trial in trials], indent=2, allow_nan=False))
         case "yaml":
-            facts = [_facts(findings, trial) for trial in trials]
+            facts = [_facts(snapshot, trial) for trial in trials]
             print(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=math.inf), end="")
         case _:
-            _show(findings, trials, is_front)
+            _show(snapshot, trials, is_front)
 
 
-def _facts(findings: Findings, trial: FrozenTrial) -> dict[str, Any]:
-    names = [objective.name for objective in findings.objectives]
+def _facts(snapshot: StudySnapshot, trial: FrozenTrial) -> dict[str, Any]:
+    names = [objective.name for objective in snapshot.objectives]
     return {
         "number": trial.number,
         "values": dict(zip(names, trial.values, strict=True)),
         "params": point(trial),
         "overrides": list(trial.user_attrs.get(OVERRIDES, ())),
-        "command": findings.command(trial),
-        "run": findings.run_id(trial),
+        "command": snapshot.command(trial),
+        "run": snapshot.run_id(trial),
     }
 
 
@@ -77,34 +77,34 @@ def _json(value: Any) -> Any:
     return value
 
 
-def _show(findings: Findings, trials: Sequence[FrozenTrial], is_front: bool) -> None:
+def _show(snapshot: StudySnapshot, trials: Sequence[FrozenTrial], is_front: bool) -> None:
     if is_front:
-        say(f"study {findings.name}: none beats these in all objectives (Pareto front)")
+        say(f"study {snapshot.name}: none beats these in all objectives (Pareto front)")
     else:
-        say(f"study {findings.name}: the best of {findings.counts.complete} complete trials")
-    for group in findings.best_groups:
+        say(f"study {snapshot.name}: the best of {snapshot.counts.complete} complete trials")
+    for group in snapshot.best_groups:
         if len(group) > 1:
-            say(tie(group, findings.said(group[0])))
+            say(tie(group, snapshot.said(group[0])))
     screen = console() if is_watched() else Screen(width=PAGE, highlight=False)
-    apart = _table(findings, trials, is_front)
+    apart = _table(snapshot, trials, is_front)
     # in a boundless room: no measure is ever larger than the room it is taken in
     fits = screen.measure(apart, options=screen.options.update(width=BOUNDLESS)).maximum <= screen.width
     with screen.capture() as shown:
-        screen.print(apart if fits else _table(findings, trials, is_front, screen.width))
+        screen.print(apart if fits else _table(snapshot, trials, is_front, screen.width))
     print("\n".join(line.rstrip() for line in shown.get().splitlines()))
-    say(f"repeat the first:  {findings.command(trials[0])}")
+    say(f"repeat the first:  {snapshot.command(trials[0])}")
 
 
-def _table(findings: Findings, trials: Sequence[FrozenTrial], is_front: bool, width: int | None = None) -> Table:
+def _table(snapshot: StudySnapshot, trials: Sequence[FrozenTrial], is_front: bool, width: int | None = None) -> Table:
     """A column for each parameter; within a `width` one for all of them, which gives way where there is no room."""
     points = [brief(point(trial)) for trial in trials]
     keys = list(dict.fromkeys(key for one in points for key in one)) if width is None else ["parameters"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     ranks = [] if is_front else ["rank"]
-    titles = [*ranks, "trial", *(objective.name for objective in findings.objectives), "took"]
+    titles = [*ranks, "trial", *(objective.name for objective in snapshot.objectives), "took"]
     numbers = [
         [
-            *([] if is_front else [str(findings.rank(trial))]),
+            *([] if is_front else [str(snapshot.rank(trial))]),
             *(str(trial.number), *map(number, trial.values), _took(seconds(trial))),
         ]
         for trial in trials

@@ -99,7 +99,7 @@ def _sweep(given: list[str], word: str, hydra: Callable[[str], list[str]]) -> It
     name, overrides = (given[0], given[1:]) if given and "=" not in given[0] else ("digits", given)
     if not given and "=" not in word:
         yield from (file.stem for folder in (Path("sweeps"), shipped("sweeps")) for file in folder.glob("*.yaml"))
-    yield "plan=true"
+    yield "dry_run=true"
     file = Path(name)
     if file.suffix in (".yaml", ".yml"):
         os.environ["BESOM_SWEEPS"] = str(file.absolute().parent)  # as `besom sweep FILE` does

@@ -18,12 +18,12 @@ from pathlib import Path
 import psutil
 from optuna.trial import TrialState
 
-from besom.engine.reconcile import Fault, faults
-from besom.engine.study_run import Page
+from besom.engine.reconcile import Inconsistency, faults
+from besom.engine.study_run import StudyRun
 from besom.errors import InputError
 from besom.study.attrs import EXPERIMENT, FOLDER, FORKED, LEASE_S, N_TRIALS, PARENT_RUN, TRACKING
 from besom.study.folder import store_beside
-from besom.study.lease import Lease, Watch, held_by
+from besom.study.lease import Lease, LeaseMonitor, lease_of
 from besom.study.lookup import studies
 from besom.study.queue import Queue
 from besom.study.snapshot import listed
@@ -39,7 +39,7 @@ ROUNDS = 3
 MAX_RETRIES = 1_000_000  # a trial that lost its worker is given back, whatever it has spent: the sweep decides
 
 
-def examine(url: str, name: str | None, tracking_uri: str | None, *, mend: bool) -> bool:
+def examine(url: str, name: str | None, tracking_uri: str | None, *, fix: bool) -> bool:
     """Print what is wrong, and what was done about it; whether all is well now.
 
     Raises:
@@ -49,27 +49,27 @@ def examine(url: str, name: str | None, tracking_uri: str | None, *, mend: bool)
     refuse_damaged(url)
     for study in studies(url, name):
         notes: list[str] = []
-        left = _mended(study, tracking_uri, notes) if mend else list(_findings(study, tracking_uri, notes))
+        left = _mended(study, tracking_uri, notes) if fix else list(_findings(study, tracking_uri, notes))
         for note in dict.fromkeys(notes):
             say(f"{study.name}: {note}")
         for fault in left:
             say(f"{study.name}: {fault.what}")
         well = well and not left
         say(f"{study.name}: {_state(study)}{'' if left else f'; all is well: {_compared(study, tracking_uri)}'}")
-        if left and not mend:
-            say(f"mend it with: besom doctor {study.name} --mend")
+        if left and not fix:
+            say(f"mend it with: besom doctor {study.name} --fix")
     return well
 
 
-def _mended(study: Study, tracking_uri: str | None, notes: list[str]) -> list[Fault]:
+def _mended(study: Study, tracking_uri: str | None, notes: list[str]) -> list[Inconsistency]:
     """What is left after mending. That may show more: a trial given back, and then its run in MLflow."""
     for _ in range(ROUNDS):
         left = list(_findings(study, tracking_uri, []))
         for fault in left:
-            if fault.mend:
-                fault.mend()
+            if fault.fix:
+                fault.fix()
                 say(f"{study.name}: {fault.what}: mended")
-        if not any(fault.mend for fault in left):
+        if not any(fault.fix for fault in left):
             break
     return list(_findings(study, tracking_uri, notes))
 
@@ -89,7 +89,7 @@ def _state(study: Study) -> str:
     return f"{counts.finished} of {asked} trials: {ended}{open_}"
 
 
-def _findings(study: Study, tracking_uri: str | None, notes: list[str]) -> Iterator[Fault]:
+def _findings(study: Study, tracking_uri: str | None, notes: list[str]) -> Iterator[Inconsistency]:
     _refuse_while_somebody_works(study)
     yield from _of_the_study(study)
     yield from _processes(study)
@@ -98,26 +98,28 @@ def _findings(study: Study, tracking_uri: str | None, notes: list[str]) -> Itera
     if not uri:
         return
     store = Store(uri, study.recall(EXPERIMENT) or "")
-    page = Page(study, store)
+    page = StudyRun(study, store)
     parent = study.recall(PARENT_RUN)
     if not parent or not store.exists(parent):
-        yield Fault(f"the study has no run in MLflow{' any more' * bool(parent)}", partial(_begin_again, study, page))
+        yield Inconsistency(
+            f"the study has no run in MLflow{' any more' * bool(parent)}", partial(_begin_again, study, page)
+        )
         return
     yield from faults(study, store, parent, thorough=True, notes=notes)
     if store.client.get_run(parent).info.status == "RUNNING":
-        ended: Status = "KILLED" if study.owed(study.recall(N_TRIALS) or 0) else "FINISHED"
-        yield Fault("the study's run is RUNNING", partial(page.close, ended))
+        ended: Status = "KILLED" if study.remaining(study.recall(N_TRIALS) or 0) else "FINISHED"
+        yield Inconsistency("the study's run is RUNNING", partial(page.close, ended))
 
 
-def _begin_again(study: Study, page: Page) -> None:
+def _begin_again(study: Study, page: StudyRun) -> None:
     page.forget()
     page.begin()
 
 
-def _folders(study: Study, notes: list[str]) -> Iterator[Fault]:
+def _folders(study: Study, notes: list[str]) -> Iterator[Inconsistency]:
     """What each trial has written down; of one that ran on another machine it may be there."""
     if (why := study.foreign_folder()) is not None:
-        yield Fault(why)
+        yield Inconsistency(why)
         return
     if str(study.folder) != (recorded := study.recall(FOLDER)):
         notes.append(f"its folder lies in {study.folder} now, as its storage has moved; it was {recorded}")
@@ -134,14 +136,16 @@ def _folders(study: Study, notes: list[str]) -> Iterator[Fault]:
         if said := _unreadable(log):
             notes.append(f"trial {trial.number}: {said}")
         if not log.is_file():
-            lease = held_by(trial)
+            lease = lease_of(trial)
             missing[lease.host if lease else ""].append(trial.number)
         elif trial.state == TrialState.COMPLETE and (has := _objective(log, study)) not in (None, list(trial.values)):
-            yield Fault(f"trial {trial.number} has the values {list(trial.values)} in the study, {has} in its log")
+            yield Inconsistency(
+                f"trial {trial.number} has the values {list(trial.values)} in the study, {has} in its log"
+            )
     for host, numbers in missing.items():
         some = f"trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         if host in ("", socket.gethostname()):
-            yield Fault(f"{some}: {study.gone_folder() or f'nothing in {study.folder}: no log and no output'}")
+            yield Inconsistency(f"{some}: {study.gone_folder() or f'nothing in {study.folder}: no log and no output'}")
         else:
             notes.append(f"{some}: nothing in {study.folder}, and so not compared; ran on {host}")
 
@@ -174,9 +178,9 @@ def _refuse_while_somebody_works(study: Study) -> None:
 
     Raises InputError: one does, or may; says which.
     """
-    watch, said = Watch(study.recall(LEASE_S) or math.inf), False
+    watch, said = LeaseMonitor(study.recall(LEASE_S) or math.inf), False
     first = _holders(study)
-    while holders := {what: lease for what, lease in _holders(study).items() if not watch.stopped(what, lease)}:
+    while holders := {what: lease for what, lease in _holders(study).items() if not watch.has_expired(what, lease)}:
         for what, lease in holders.items():
             if lease.is_here() or lease != first.get(what) or not study.recall(LEASE_S):
                 raise InputError(
@@ -197,30 +201,32 @@ def _refuse_while_somebody_works(study: Study) -> None:
 def _holders(study: Study) -> dict[str, Lease]:
     """Whoever has signed for the sweep and for its running trials, and may be alive."""
     signed = {"the sweep": study.supervisor()} | {
-        f"trial {trial.number}": held_by(trial) for trial in study.trials((TrialState.RUNNING,))
+        f"trial {trial.number}": lease_of(trial) for trial in study.trials((TrialState.RUNNING,))
     }
     return {what: lease for what, lease in signed.items() if lease and not lease.is_dead()}
 
 
-def _of_the_study(study: Study) -> Iterator[Fault]:
+def _of_the_study(study: Study) -> Iterator[Inconsistency]:
     counts, asked = study.counts(), study.recall(N_TRIALS) or 0
     if counts.finished > asked:
-        yield Fault(f"{counts.finished} trials have ended, but {asked} were asked for")
+        yield Inconsistency(f"{counts.finished} trials have ended, but {asked} were asked for")
     if study.supervisor():
-        yield Fault("its supervisor died", study.forget_supervisor)
+        yield Inconsistency("its supervisor died", study.forget_supervisor)
     for trial in study.trials():
         if trial.state == TrialState.RUNNING:
-            yield Fault(f"trial {trial.number} is RUNNING, but its worker is gone", partial(_give_back, study))
+            yield Inconsistency(f"trial {trial.number} is RUNNING, but its worker is gone", partial(_give_back, study))
 
 
 def _give_back(study: Study) -> None:
-    watch = Watch(0)
+    watch = LeaseMonitor(0)
     for _ in range(2):  # a beat is compared with an earlier look
         Queue(study).reap(watch, MAX_RETRIES)
 
 
-def _processes(study: Study) -> Iterator[Fault]:
+def _processes(study: Study) -> Iterator[Inconsistency]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(SWEPT) == study.identity and process.status() != psutil.STATUS_ZOMBIE:
-                yield Fault(f"process {process.pid} is left of it: {' '.join(process.cmdline())[:80]}", process.kill)
+                yield Inconsistency(
+                    f"process {process.pid} is left of it: {' '.join(process.cmdline())[:80]}", process.kill
+                )

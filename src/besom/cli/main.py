@@ -29,14 +29,14 @@ Sweep hyperparameters, with every run recorded.
   besom report [STUDY] [-o FILE]           the study's page, with charts: report.html, or FILE
   besom stop STUDY                         as Ctrl-C at the sweep, from any terminal
   besom reproduce RUN [override ...]       train a run again from its frozen config; RUN: an id, or digits/12
-  besom doctor [STUDY|FOLDER] [--mend]     what a crash has left; --mend puts it right
+  besom doctor [STUDY|FOLDER] [--fix]     what a crash has left; --fix puts it right
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
   besom tensorboard STUDY [-o FOLDER]      its runs in TensorBoard, with their hyperparameters; -o: only write the files
   besom completion bash|zsh|fish           for your shell: eval "$(besom completion bash)"
 
 Overrides are Hydra's: optimizer=sgd, optimizer.lr=0.05, 'model.activation=choice(relu,gelu)'.
 `besom train --help` shows every key; --cfg job prints the config that an override gives.
-`besom sweep digits plan=true` shows what a sweep would do, and does nothing; so are all settings of the sweep given:
+`besom sweep digits dry_run=true` shows what a sweep would do, and does nothing; so are all settings of the sweep given:
 n_trials=40 (or -n 40), n_jobs=4, pruner=asha, storage=URL, study_name=mine, ... for hydra.sweeper.n_trials=40.
 
 exit: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted
@@ -143,7 +143,7 @@ def _worker(arguments: list[str]) -> None:
 
 def _reproduce(arguments: list[str]) -> None:
     parser = _parser("reproduce", "Train a run again from its frozen config, and compare the two objectives.")
-    parser.add_argument("--anyway", action="store_true", help="by other code than the run was made by")
+    parser.add_argument("--force", action="store_true", help="by other code than the run was made by")
     parser.add_argument(
         "--trust",
         action="append",
@@ -196,10 +196,10 @@ def _report(arguments: list[str]) -> None:
     asked = parser.parse_args(arguments)
     from besom.reporting import save
     from besom.study.lookup import chosen
-    from besom.study.snapshot import Findings
+    from besom.study.snapshot import StudySnapshot
 
     study = chosen(_storage(asked), asked.study)
-    save(Findings.of(study), asked.file)
+    save(StudySnapshot.of(study), asked.file)
     say(f"the report of study {study.name}: {asked.file.absolute()}")
 
 
@@ -226,7 +226,7 @@ def _doctor(arguments: list[str]) -> None:
     )
     _add_storage(parser)
     parser.add_argument("--tracking-uri", metavar="URI", help="default: where the study was recorded")
-    parser.add_argument("--mend", action="store_true", help="put right what can be")
+    parser.add_argument("--fix", action="store_true", help="put right what can be")
     asked = parser.parse_args(arguments)
     from besom.cli.doctor import examine
     from besom.system.locks import absolute
@@ -236,7 +236,7 @@ def _doctor(arguments: list[str]) -> None:
     uri = absolute(uri) if uri else None
     if asked.study and Path(asked.study).is_dir():
         print(resend(Path(asked.study), uri))
-    elif not examine(_storage(asked), asked.study, uri, mend=asked.mend):
+    elif not examine(_storage(asked), asked.study, uri, fix=asked.fix):
         sys.exit(1)
 
 

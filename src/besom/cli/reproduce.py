@@ -131,7 +131,7 @@ def _said_of_code(run: Run, anyway: bool) -> str:
         way = f" (git checkout {then[COMMIT][:10]})" if COMMIT in then and then[COMMIT] != now.get(COMMIT) else ""
         raise InputError(
             f"run {_short(run)} was made by other code:\n  " + "\n  ".join(differences) + f"\ngo back to that{way}, "
-            f"or train with what is here: besom reproduce {_short(run)} --anyway"
+            f"or train with what is here: besom reproduce {_short(run)} --force"
         )
     lines = [f"reproducing run {run.info.run_id} ({run.info.run_name})"]
     lines += [f"other code: {difference}" for difference in differences]

@@ -9,8 +9,8 @@ from besom.errors import InputError
 from besom.study.command import Command
 from besom.study.lease import Lease
 from besom.study.lookup import chosen
-from besom.study.snapshot import Findings
-from besom.study.study import LOOK_S, Stop, Study
+from besom.study.snapshot import StudySnapshot
+from besom.study.study import LOOK_S, StopRequest, Study
 from besom.system.encoding import say
 
 PATIENCE_S = 120.0  # a trial takes its time to end where it trains on a busy machine; a cluster may be slow to tell
@@ -26,7 +26,7 @@ def stop(url: str, name: str) -> bool:
     lease = study.supervisor()
     if lease is None or lease.is_dead():
         raise InputError(f"study {name!r} is not being swept: there is nothing to stop; besom status {name} says more")
-    study.request_stop(Stop("asked", f"besom stop, from {socket.gethostname()}"))
+    study.request_stop(StopRequest("asked", f"besom stop, from {socket.gethostname()}"))
     say(f"study {name}: asked process {lease.pid} on {lease.host} to stop; its trials go back to the queue", flush=True)
     if not _ends(study, lease):
         say(f"it has not ended within {PATIENCE_S:.0f} s; it will, if its machine is there: besom status {name}")
@@ -51,10 +51,10 @@ def _is_here_still(study: Study, lease: Lease) -> bool:
 
 
 def _left(study: Study) -> str:
-    findings, command = Findings.of(study), Command.of(study)
-    counts = findings.counts
-    ended = f"{counts.finished} of {findings.n_trials} trials have ended"
-    todo = findings.n_trials - counts.finished
+    snapshot, command = StudySnapshot.of(study), Command.of(study)
+    counts = snapshot.counts
+    ended = f"{counts.finished} of {snapshot.n_trials} trials have ended"
+    todo = snapshot.n_trials - counts.finished
     if todo <= 0:
         return f"study {study.name}: {ended}; nothing is left to do"
     return f"study {study.name}: {ended}, {todo} to go; go on with: {command or 'the same command'}"

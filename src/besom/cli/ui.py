@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.errors import InputError
 from besom.tracking import saved_view
 from besom.tracking.mlflow_store import SERVERS, TRAINING, Store
@@ -30,7 +30,7 @@ def serve(study: str | None, port: int) -> None:
     recorded = used_store()
     uri, pages = recorded.uri, list(_pages(recorded, study))
     if urlsplit(uri).scheme in SERVERS:
-        print("\n".join(_lines(masked(uri).rstrip("/"), pages)))
+        print("\n".join(_lines(redact(uri).rstrip("/"), pages)))
         return
     check_port(port, "besom ui")
     print("MLflow's UI, in a few seconds:", *_lines(f"http://{NAME}:{port}", pages), sep="\n")

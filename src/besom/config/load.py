@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
-from besom.config.redaction import public_value
+from besom.config.redaction import redacted_value
 from besom.config.schema import Settings
 from besom.errors import InputError, first_line, near
 
@@ -55,10 +55,10 @@ def _problems(error: ValidationError, cfg: DictConfig) -> Iterator[str]:
         elif problem["type"] == "missing":
             yield f"{key}: missing; give it a value"
         elif problem["type"] in ("list_type", "tuple_type") and isinstance(problem["input"], int | float | str):
-            given = public_value(key, problem["input"])
+            given = redacted_value(key, problem["input"])
             yield f"{key}={given}: a list is meant: {key}=[{given}, ...]"
         else:
-            given = "" if isinstance(problem["input"], Mapping) else f"={public_value(key, problem['input'])}"
+            given = "" if isinstance(problem["input"], Mapping) else f"={redacted_value(key, problem['input'])}"
             yield f"{key}{given}: {problem['msg'].removeprefix('Value error, ')}"
 
 

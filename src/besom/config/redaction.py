@@ -47,14 +47,14 @@ SHORTEST = 4
 _known: set[str] = set()  # secrets that this process has seen, to be taken out of whatever it copies
 
 
-def without_password(url: str) -> str:
+def redact_url(url: str) -> str:
     """The same for the same URL, in every process."""
     return QUERY.sub(rf"\1{HIDDEN}", PASSWORD.sub(rf"\1:{HIDDEN}@", url))
 
 
-def masked(text: str) -> str:
+def redact(text: str) -> str:
     """The text without passwords of URLs in it, and without all that is known here to be secret."""
-    text = without_password(text)
+    text = redact_url(text)
     for secret in sorted(_known, key=len, reverse=True):
         if secret in text:
             found = re.escape(secret)
@@ -87,13 +87,13 @@ def _learn(config: DictConfig, value: Any, key: str) -> None:
                 given = os.environ.get(name.strip())
                 if given and (names_a_secret(name, given) or names_a_secret(key, given)):
                     know(given)
-        case str() | int() | float() if not isinstance(value, bool) and public_value(key, value) == HIDDEN:
+        case str() | int() | float() if not isinstance(value, bool) and redacted_value(key, value) == HIDDEN:
             know(value)
 
 
-def hide(url: str) -> str:
+def stash_password(url: str) -> str:
     """The URL without its password, which from here on is in this process's environment."""
-    without = without_password(url)
+    without = redact_url(url)
     if without != url:
         before, after = without.split(HIDDEN, 1)
         os.environ[_place(without)] = url[len(before) : len(url) - len(after)]
@@ -101,7 +101,7 @@ def hide(url: str) -> str:
     return without
 
 
-def reveal(url: str) -> str:
+def restore_password(url: str) -> str:
     """The URL with its password. Raises InputError: `hide` was never told it here."""
     if HIDDEN not in url:
         return url
@@ -142,7 +142,7 @@ def _looks_secret(value: Any) -> bool:
     return isinstance(value, str) and bool(ISSUED.match(value) or RANDOM.fullmatch(value))
 
 
-def public_value(key: str, value: Any) -> Any:
+def redacted_value(key: str, value: Any) -> Any:
     """The value of a config's key, as it may be written down; one that refers to another (`${...}`) is kept."""
     if value in (None, "") or isinstance(value, bool):
         return value
@@ -150,21 +150,21 @@ def public_value(key: str, value: Any) -> Any:
         return value
     if names_a_secret(key, value):
         return HIDDEN
-    return masked(value) if isinstance(value, str) else value
+    return redact(value) if isinstance(value, str) else value
 
 
-def public_override(override: str) -> str:
+def redacted_override(override: str) -> str:
     """`db.password=***`; what a sweep may try for such a key is no secret, and stays."""
     key, equals, value = override.partition("=")
     if not equals:
-        return masked(override)
+        return redact(override)
     name = key.lstrip("+~").replace("/", ".")
-    if (shown := public_value(name, _unquoted(value))) == HIDDEN or _is_hidden_list(name, value):
+    if (shown := redacted_value(name, _unquoted(value))) == HIDDEN or _is_hidden_list(name, value):
         know(_unquoted(value))
         return f"{key}={HIDDEN}"
     if shown is not value and not isinstance(shown, str):
-        return masked(override)
-    return f"{key}={masked(_without_inner(value))}"
+        return redact(override)
+    return f"{key}={redact(_without_inner(value))}"
 
 
 def hidden_in(overrides: Iterable[str]) -> list[str]:
@@ -194,7 +194,7 @@ def _without_inner(value: str) -> str:
     if (parsed := _parsed(value)) is None:  # no dict in Hydra's grammar
         return PAIR.sub(_public_pair, value)
     for key, leaf in _leaves(parsed, ""):
-        if leaf not in (None, "") and public_value(key, leaf) == HIDDEN:
+        if leaf not in (None, "") and redacted_value(key, leaf) == HIDDEN:
             know(leaf)
             if str(leaf) not in value:  # written with escapes
                 return HIDDEN
@@ -227,10 +227,10 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _public_pair(found: re.Match[str]) -> str:
-    return f"{found[1]}{found[2]}{public_value(found[1], found[3])}"
+    return f"{found[1]}{found[2]}{redacted_value(found[1], found[3])}"
 
 
-def public(config: DictConfig) -> Any:
+def redacted(config: DictConfig) -> Any:
     """A copy to be written to a file: what comes from the environment stays `${oc.env:...}`."""
     return _public(OmegaConf.to_container(config, resolve=False, enum_to_str=True), "")
 
@@ -241,11 +241,13 @@ def _public(value: Any, key: str) -> Any:
             return {name: _public(child, f"{key}.{name}" if key else str(name)) for name, child in value.items()}
         case list():
             overrides = key.startswith("hydra.overrides.")
-            return [public_override(one) if overrides and isinstance(one, str) else _public(one, key) for one in value]
+            return [
+                redacted_override(one) if overrides and isinstance(one, str) else _public(one, key) for one in value
+            ]
         case str() if key == "hydra.job.override_dirname":
-            return masked(PAIR.sub(_public_pair, value))
+            return redact(PAIR.sub(_public_pair, value))
         case _:
-            return public_value(key, value)
+            return redacted_value(key, value)
 
 
 def hidden_keys(config: DictConfig) -> Iterator[str]:
@@ -261,7 +263,7 @@ def _hidden(value: Any, key: str) -> Iterator[str]:
         yield key
 
 
-def without_passwords(config: DictConfig) -> DictConfig:
+def redact_urls(config: DictConfig) -> DictConfig:
     """A copy in which besom's own URLs are hidden (`hide`); a trial is told nothing else otherwise."""
     copy = config.copy()
     with read_write(copy.hydra), open_dict(copy):
@@ -269,10 +271,10 @@ def without_passwords(config: DictConfig) -> DictConfig:
         for section in sections:
             for key in ("storage", "tracking_uri", "uri"):
                 if key in section and not OmegaConf.is_interpolation(section, key) and section[key]:
-                    section[key] = without_password(str(section[key]))
+                    section[key] = redact_url(str(section[key]))
         # not resolved: a trial's `${...}` is its own
         given: Any = OmegaConf.to_container(copy.hydra.overrides.hydra, resolve=False)
-        copy.hydra.overrides.hydra = list(map(without_password, given))
+        copy.hydra.overrides.hydra = list(map(redact_url, given))
     return copy
 
 

@@ -2,9 +2,9 @@
 
 from besom.data.augment import augmentation
 from besom.data.cache import decoded
-from besom.data.images import Chunk, Images, Originals
+from besom.data.images import Chunk, Images, RawDataset
 from besom.data.module import Batch, Batches, ImageData
-from besom.data.parts import Parts
+from besom.data.parts import Splits
 from besom.data.sources import digits, fake, image_folder, read_pictures
 from besom.data.vision import vision
 
@@ -14,8 +14,8 @@ __all__ = [
     "Chunk",
     "ImageData",
     "Images",
-    "Originals",
-    "Parts",
+    "RawDataset",
+    "Splits",
     "augmentation",
     "decoded",
     "digits",

@@ -29,7 +29,7 @@ from uuid import uuid4
 import torch
 from filelock import FileLock
 
-from besom.data.images import Chunk, Images, Originals
+from besom.data.images import Chunk, Images, RawDataset
 from besom.data.pages import scattered
 from besom.errors import InputError
 from besom.system.cache import cache_folder
@@ -46,7 +46,7 @@ _read_through: set[tuple[Path, str]] = set()  # by this process
 log = logging.getLogger(__name__)
 
 
-def decoded(originals: Originals, *, verify: bool = False) -> Images:
+def decoded(originals: RawDataset, *, verify: bool = False) -> Images:
     """From the cache, into which it is decoded where it is not there.
 
     `verify`: read a large set through too, once in this process.
@@ -69,7 +69,7 @@ def decoded(originals: Originals, *, verify: bool = False) -> Images:
     return kept
 
 
-def _key(originals: Originals) -> str:
+def _key(originals: RawDataset) -> str:
     """Of the files only size and time are asked: to read them all would take as long as to decode them."""
     known = hashlib.sha256(json.dumps([LAYOUT, dict(originals.settings)], sort_keys=True, default=str).encode())
     for path in originals.files():
@@ -186,7 +186,7 @@ def _loaded(path: Path) -> Any:
         return None
 
 
-def _make(originals: Originals, key: str, folder: Path) -> None:
+def _make(originals: RawDataset, key: str, folder: Path) -> None:
     for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed on the way
         shutil.rmtree(left, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -224,7 +224,7 @@ def _make(originals: Originals, key: str, folder: Path) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _checked(chunks: Iterable[Chunk], originals: Originals, classes: Sequence[str]) -> Iterator[Chunk]:
+def _checked(chunks: Iterable[Chunk], originals: RawDataset, classes: Sequence[str]) -> Iterator[Chunk]:
     shape = None
     for chunk in chunks:
         try:

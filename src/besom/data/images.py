@@ -1,4 +1,4 @@
-"""What a source returns: a labelled set, decoded already (`Images`) or still to be decoded (`Originals`)."""
+"""What a source returns: a labelled set, decoded already (`Images`) or still to be decoded (`RawDataset`)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Chunk(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Originals:
+class RawDataset:
     """A labelled set where it lies, not decoded yet.
 
     `settings` and `files()` say what the decoded pictures depend on: while those are the same, so are these. `decode`

@@ -13,7 +13,7 @@ from torch import Tensor
 from besom.config.schema import MemoryFormat
 from besom.data.images import Images
 from besom.data.pages import ask_for
-from besom.data.parts import Parts
+from besom.data.parts import Splits
 
 Batch = tuple[Tensor, Tensor]
 MEMORY_FORMATS = {"contiguous": "contiguous_format", "channels_last": "channels_last"}  # torch's names
@@ -74,7 +74,7 @@ class ImageData(pl.LightningDataModule):
     def __init__(
         self,
         whole: Images,
-        parts: Parts,
+        parts: Splits,
         batch_size: int,
         seed: int,
         augment: Sequence[Callable[[Tensor], Tensor]] = (),

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """Row numbers of train, val and test: int64, disjoint, together all rows, each class in its share.
 
     mean, std: float32 [C], of the training part's pixels and no others.

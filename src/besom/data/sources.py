@@ -1,4 +1,4 @@
-"""Where images come from. A source is any callable that returns `Images`, or `Originals`, which are decoded once.
+"""Where images come from. A source is any callable that returns `Images`, or `RawDataset`, which are decoded once.
 
 Name your own by `data.source._target_`.
 """
@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from besom.data.folder import Found, files, formats, picture
-from besom.data.images import Chunk, Originals
+from besom.data.images import Chunk, RawDataset
 from besom.system.encoding import say
 
 AT_ONCE = 1 << 24  # bytes of pictures in memory while a set is decoded
 
 
-def digits() -> Originals:
+def digits() -> RawDataset:
     """1,797 handwritten digits, 8x8 pixels of 0..16 (UCI ML, doi:10.24432/C50P49), shipped with scikit-learn."""
 
     def decode() -> tuple[Sequence[str], Iterator[Chunk]]:
@@ -34,10 +34,10 @@ def digits() -> Originals:
         labels = torch.from_numpy(bunch.target).to(torch.int64)
         return [str(name) for name in bunch.target_names], iter([Chunk(images, labels)])
 
-    return Originals("digits", "scikit-learn", {"scikit-learn": version("scikit-learn")}, tuple, decode)
+    return RawDataset("digits", "scikit-learn", {"scikit-learn": version("scikit-learn")}, tuple, decode)
 
 
-def image_folder(folder: str, size: Sequence[int], channels: int) -> Originals:
+def image_folder(folder: str, size: Sequence[int], channels: int) -> RawDataset:
     """A person's own pictures: `folder/CLASS/*.png`, or another format of PIL's, resized to `size` (height, width)."""
     there = Path(folder).absolute()
     settings = {"folder": str(there), "size": list(size), "channels": channels, "formats": sorted(formats())}
@@ -52,7 +52,7 @@ def image_folder(folder: str, size: Sequence[int], channels: int) -> Originals:
         read = partial(picture, size=(width, height), channels=channels)
         return found.classes, _in_chunks(found.samples, read, _at_once(size, channels))
 
-    return Originals(there.name, folder, settings, partial(files, there), decode, note=lambda: str(look()))
+    return RawDataset(there.name, folder, settings, partial(files, there), decode, note=lambda: str(look()))
 
 
 def read_pictures(paths: Iterable[str | Path], shape: Sequence[int]) -> Tensor:
@@ -67,7 +67,7 @@ def read_pictures(paths: Iterable[str | Path], shape: Sequence[int]) -> Tensor:
     return torch.stack([picture(str(path), size=(width, height), channels=channels) for path in paths])
 
 
-def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) -> Originals:
+def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) -> RawDataset:
     """As many pictures as are asked for, to try a machine's limits: noise around a pattern of each class's own."""
     settings = {"fake": [n, *size, channels, classes, seed]}
 
@@ -78,7 +78,7 @@ def fake(n: int, size: Sequence[int], channels: int, classes: int, seed: int) ->
             noise = torch.randint(0, 128, (len(labels), channels, *size), generator=chance)
             yield Chunk((patterns[labels] + noise).to(torch.uint8), labels)
 
-    return Originals("fake", "made up", settings, tuple, lambda: ([str(name) for name in range(classes)], chunks()))
+    return RawDataset("fake", "made up", settings, tuple, lambda: ([str(name) for name in range(classes)], chunks()))
 
 
 def _at_once(size: Sequence[int], channels: int) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from besom.data.images import Chunk, Originals
+from besom.data.images import Chunk, RawDataset
 from besom.errors import InputError
 
 
-def vision(dataset: str, root: str, download: bool, split: str | None = None) -> Originals:
+def vision(dataset: str, root: str, download: bool, split: str | None = None) -> RawDataset:
     """A dataset of torchvision's by its name; its makers' test set comes last. `split`: EMNIST's.
 
     Raises:
@@ -33,7 +33,7 @@ def vision(dataset: str, root: str, download: bool, split: str | None = None) ->
         return classes, (_chunk(part, for_test=part is parts[1]) for part in parts)
 
     name = "-".join(filter(None, (dataset.lower(), split)))
-    return Originals(
+    return RawDataset(
         name, str(next(iter(published)).parent), {"torchvision": [dataset, split]}, lambda: published, decode
     )
 

@@ -1,4 +1,4 @@
-"""`plan=true`: what a sweep would do, proven as for the sweep itself; nothing of it is kept, or recorded anywhere."""
+"""`dry_run=true`: what a sweep would do, proven as for the sweep itself; nothing of it is kept or recorded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.engine.estimate import estimate
 from besom.engine.forking import open_or_fork
 from besom.engine.launch import is_elsewhere
 from besom.engine.plan import Plan, Sweep
-from besom.engine.preflight import prove
+from besom.engine.preflight import run_preflight_checks
 from besom.errors import InputError
 from besom.search.constraints import SamplersStudy
 from besom.search.samplers import make_pruner, make_sampler, size
@@ -36,14 +36,14 @@ def preview(sweep: Sweep) -> None:
         InputError: what the sweep itself would refuse.
         RunError: its first trial would fail.
     """
-    sweep = prove(sweep)
+    sweep = run_preflight_checks(sweep)
     plan = sweep.plan
     if plan.tracking_uri:
         check_uri(plan.tracking_uri)
     begun = _begun(sweep)
-    owed = max(0, plan.n_trials - begun.ended)
+    remaining = max(0, plan.n_trials - begun.ended)
     print("\n".join([*_facts(plan, begun), *_table(plan)]), flush=True)
-    samples = list(_samples(sweep, begun, min(SAMPLES, owed)))
+    samples = list(_samples(sweep, begun, min(SAMPLES, remaining)))
     if not samples:
         print("\nthe budget is spent; to go on, raise hydra.sweeper.n_trials")
         return
@@ -52,7 +52,7 @@ def preview(sweep: Sweep) -> None:
     print(f"\nits {which} trials{' (the sampler has no seed: each time others)' if chance else ''}:")
     for overrides in samples:
         print(f"  {shlex.join([*shlex.split(plan.program), *overrides])}")
-    print(f"\n{_estimate(sweep, samples[0], owed)}", flush=True)
+    print(f"\n{_estimate(sweep, samples[0], remaining)}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ def _facts(plan: Plan, begun: _Begun) -> Iterator[str]:
         "slots": f"{len(plan.slots)}{each}" + (f", on GPU {', '.join(gpus)}" if gpus else ""),
         "sampler": _named(plan.sampler),
         "pruner": _named(plan.pruner) if plan.pruner else "none",
-        "storage": masked(plan.storage),
-        "recorded": f"{masked(plan.tracking_uri)}, experiment {plan.experiment}" if plan.tracking_uri else "nowhere",
+        "storage": redact(plan.storage),
+        "recorded": f"{redact(plan.tracking_uri)}, experiment {plan.experiment}" if plan.tracking_uri else "nowhere",
         "folders": str(begun.folder),
     }
     width = max(map(len, facts))
@@ -170,10 +170,10 @@ def _next(study: optuna.Study, plan: Plan) -> Trial:
     return Trial(seen, asked._trial_id)
 
 
-def _estimate(sweep: Sweep, overrides: Sequence[str], owed: int) -> str:
+def _estimate(sweep: Sweep, overrides: Sequence[str], remaining: int) -> str:
     app = sweep.app
     if app.program.module != "besom.train":
         return "no estimate of time and disk: what an epoch of this app is, only the app knows"
     if is_elsewhere(app.config.hydra.launcher):
         return "no estimate of time and disk: the trials would run on other machines than this one"
-    return estimate(sweep, list(overrides), owed)
+    return estimate(sweep, list(overrides), remaining)

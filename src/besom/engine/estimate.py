@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from besom.engine.fork_server import ServerGone
-from besom.engine.outcome import Terms
+from besom.engine.outcome import AttemptCallbacks
 from besom.engine.plan import Sweep
 from besom.engine.preload import Preload
 from besom.engine.prepare import ask, asked_of
-from besom.engine.trial_process import Attempt
+from besom.engine.trial_process import TrialProcess
 from besom.engine.warm_process import Order, WarmProcess, trials_from
 from besom.errors import RunError
 from besom.system.storable import on_one_line
@@ -81,8 +81,8 @@ def _of_one(sweep: Sweep, overrides: list[str]) -> Warmup:
         folder.mkdir()
         epochs = app.compose(0, overrides, folder).trainer.max_epochs
         config = app.compose(0, [*overrides, "trainer.max_epochs=1"], folder)
-        terms = Terms(lambda value, step: False, lambda: False, LEASH_S, plan.trial_timeout_s)
-        with Attempt(app, folder / "output.log", terms) as attempt:
+        terms = AttemptCallbacks(lambda value, step: False, lambda: False, LEASH_S, plan.trial_timeout_s)
+        with TrialProcess(app, folder / "output.log", terms) as attempt:
             began = time.monotonic()  # its process is there: the slow imports are done
             outcome = attempt.outcome(config)
             took_s = time.monotonic() - began

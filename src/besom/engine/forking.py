@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from besom.engine.plan import Plan
 from besom.errors import InputError
-from besom.study.attrs import FORKED, RUN, SETTLED
+from besom.study.attrs import FORKED, PREPARED, RUN
 from besom.study.study import Study, StudyChanged
 from besom.system.encoding import say
 
@@ -31,8 +31,8 @@ def open_or_fork(plan: Plan, create: Callable[[str, Sequence[FrozenTrial]], Stud
             old, adopts = Study(plan.storage, name), changed.adopts
             continue
         if old and adopts:
-            if study.recall(SETTLED) is None:
-                study.remember(SETTLED, old.recall(SETTLED))
+            if study.recall(PREPARED) is None:
+                study.remember(PREPARED, old.recall(PREPARED))
             fits = sum(FORKED in trial.user_attrs for trial in study.trials())
             say(f"study {name}: a fork of {old.name}, of whose trials {fits} fit; they count as this study's")
         elif old:

@@ -24,14 +24,14 @@ import optuna
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.plugins.launcher import Launcher
 
-from besom.config.redaction import HIDDEN, masked
+from besom.config.redaction import HIDDEN, redact
 from besom.engine.launch import LaunchThread, ask_to_leave, is_local, kill_all, launch, make_launcher
 from besom.engine.plan import Plan, Sweep
 from besom.engine.preload import Preload
 from besom.engine.warm_process import Order, WarmProcess
 from besom.engine.worker import Worker
 from besom.errors import InputError, RunError, near
-from besom.hydra_app.check_space import rehearse
+from besom.hydra_app.check_space import check_space
 from besom.hydra_app.trust import RESOLVERS, ask_on_terminal, resolvers
 from besom.study.attrs import COMMAND, DEADLINE, N_TRIALS, TRACKING
 from besom.study.command import Command
@@ -79,13 +79,13 @@ def join(sweep: Sweep) -> None:
     """
     plan = sweep.plan
     study = _swept(plan.storage, plan.study_name)
-    shared = Shared(fingerprint(plan.space, rehearse(plan.space, sweep.app)))
+    shared = Shared(fingerprint(plan.space, check_space(plan.space, sweep.app)))
     changes = study.compare(plan.objectives, plan.space.describe(), shared, accept=plan.resume == "anyway")
     study.keep_folder()
     if changes:
         study.note_changes([f"a worker on {socket.gethostname()}: {change}" for change in changes])
     worker = Worker(_as_swept(plan, study), sweep.app)
-    workers = min(len(plan.slots), study.owed(study.recall(N_TRIALS)))
+    workers = min(len(plan.slots), study.remaining(study.recall(N_TRIALS)))
     with _warm(sweep, study) as warm:
         try:
             _join(sweep, study, make_launcher(sweep.app, worker, study.folder, workers, warm), workers)
@@ -146,7 +146,7 @@ def _until(launched: Future[None]) -> None:
 def _swept(url: str, name: str) -> Study:
     there = optuna.get_all_study_names(open_storage(url))
     if name not in there:
-        raise InputError(f"no study {name!r} in {masked(url)}{near(name, there)}")
+        raise InputError(f"no study {name!r} in {redact(url)}{near(name, there)}")
     study = Study(url, name)
     supervisor = study.supervisor()
     if supervisor is None or supervisor.is_dead() or not study.recall(COMMAND):

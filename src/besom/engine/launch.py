@@ -22,7 +22,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
-from besom.config.redaction import public_override
+from besom.config.redaction import redacted_override
 from besom.engine.fork_server import Forked
 from besom.engine.trial_process import write_output_to
 from besom.engine.warm_process import WarmProcess
@@ -123,7 +123,7 @@ def launch(launcher: Launcher, fixed: tuple[str, ...], workers: int, where: str 
     """Start them, wait for all. Raises what a worker has raised, or the launcher."""
     set_for_besom("PYTHONPATH", python_path())
     # launchers print them
-    shown = [override for override in fixed if public_override(override) == override]
+    shown = [override for override in fixed if redacted_override(override) == override]
     # one worker a job; each its own folder, and no copy of the config in it
     jobs = [[*shown, f"hydra.sweep.subdir={where}/{n}", "hydra.output_subdir=null"] for n in range(workers)]
     for job in launcher.launch(jobs, initial_job_idx=0):

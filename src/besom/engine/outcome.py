@@ -17,7 +17,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from besom import trial
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.system.disk import full_disk
 from besom.system.storable import MAX_TEXT, is_long, shortened, storable
 
@@ -42,7 +42,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Terms:
+class AttemptCallbacks:
     """What an attempt must keep to."""
 
     on_report: Callable[[float, int], bool]  # takes (value, step); True: prune
@@ -68,7 +68,7 @@ def as_outcome(task: TaskFunction, config: DictConfig) -> Outcome:
             return disk_full(words, type(left))
         return _left(left, config)
     except BaseException as error:
-        _print(masked(traceback.format_exc()), end="")
+        _print(redact(traceback.format_exc()), end="")
         if words := full_disk(error, _folder(config)):
             return disk_full(words, type(error))
         names = tuple(ancestor.__name__ for ancestor in type(error).__mro__)
@@ -136,7 +136,7 @@ def _kept_whole(text: str, config: DictConfig) -> str:
 
 def _words(error: BaseException) -> str:
     try:
-        return masked(str(error))
+        return redact(str(error))
     except Exception:  # of a class of the user's
         return f"(its text cannot be had: {type(error).__name__}.__str__ fails)"
 

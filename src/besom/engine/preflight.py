@@ -9,14 +9,14 @@ from besom.engine.launch import make_launcher
 from besom.engine.plan import Sweep
 from besom.engine.stop_conditions import make_terminator
 from besom.engine.worker import Worker
-from besom.hydra_app.check_space import rehearse
+from besom.hydra_app.check_space import check_space
 from besom.hydra_app.job import refuse_homebound
 from besom.search.samplers import check
 from besom.study.fingerprint import fingerprint
 from besom.system.locks import sqlite_file
 
 
-def prove(sweep: Sweep) -> Sweep:
+def run_preflight_checks(sweep: Sweep) -> Sweep:
     """Compose every end of the space, and build whatever the sweep will need; the sweep with its fingerprint.
 
     Raises:
@@ -25,7 +25,7 @@ def prove(sweep: Sweep) -> Sweep:
     plan, app = sweep.plan, sweep.app
     if plan.isolation == "process":
         refuse_homebound(app)
-    composed = rehearse(plan.space, app)
+    composed = check_space(plan.space, app)
     is_shared = sqlite_file(plan.storage) is None
     check(plan.sampler, plan.space, plan.pruner, len(plan.objectives), is_shared=is_shared)
     make_terminator(plan.rules.terminator)

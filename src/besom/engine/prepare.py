@@ -15,19 +15,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from besom.config.redaction import masked
-from besom.engine.outcome import Terms
+from besom.config.redaction import redact
+from besom.engine.outcome import AttemptCallbacks
 from besom.engine.plan import Plan
-from besom.engine.prepare_hook import ANSWER, Question
-from besom.engine.trial_in_process import InPlace
-from besom.engine.trial_process import Attempt
+from besom.engine.prepare_hook import ANSWER, PrepareHook
+from besom.engine.trial_in_process import InProcessTrial
+from besom.engine.trial_process import TrialProcess
 from besom.engine.trial_run import BEATS
 from besom.errors import InputError
 from besom.hydra_app.check_space import first_point
 from besom.hydra_app.job import App, without_callbacks
-from besom.study.attrs import FOUND, SETTLED, SETTLER
-from besom.study.lease import Lease, Watch
-from besom.study.study import Stop, Study, differences, other_data
+from besom.study.attrs import FOUND, PREPARED, PREPARER
+from besom.study.lease import Lease, LeaseMonitor
+from besom.study.study import StopRequest, Study, differences, other_data
 from besom.system.disk import DiskFull
 from besom.system.processes import this_machine
 from besom.system.storable import on_one_line
@@ -38,12 +38,12 @@ LOOK_S = 0.2
 
 def settled(plan: Plan, app: App, study: Study, goes_on: Callable[[], bool]) -> Plan:
     """The plan, with what was settled; that is done by now, unless the sweep is to end."""
-    watch = Watch(plan.lease_s)
+    watch = LeaseMonitor(plan.lease_s)
     seen = f"{supervisor.token if (supervisor := study.supervisor()) else ''} {this_machine()}"
 
-    def question() -> Question | None:
+    def question() -> PrepareHook | None:
         """What is still to be asked."""
-        known, asks = study.recall(SETTLED), asked_of(app)
+        known, asks = study.recall(PREPARED), asked_of(app)
         if not asks:
             return None
         if known is None:
@@ -52,11 +52,11 @@ def settled(plan: Plan, app: App, study: Study, goes_on: Callable[[], bool]) -> 
 
     while (asks := question()) and goes_on():
         mine = Lease.mine()
-        if study.may_settle(mine, watch, lambda: question() != asks):
+        if study.may_prepare(mine, watch, lambda: question() != asks):
             _settle(plan, app, study, asks, seen, _keeping(mine, plan, study, goes_on))
         else:
             time.sleep(LOOK_S)
-    if known := study.recall(SETTLED):
+    if known := study.recall(PREPARED):
         return replace(plan, space=replace(plan.space, fixed=(*plan.space.fixed, *known["overrides"])))
     return plan
 
@@ -69,59 +69,59 @@ def _keeping(mine: Lease, plan: Plan, study: Study, goes_on: Callable[[], bool])
         nonlocal lease, beaten
         if time.monotonic() - beaten > plan.lease_s / BEATS:
             lease, beaten = lease.renewed(), time.monotonic()
-            study.remember(SETTLER, lease.as_attr())
+            study.remember(PREPARER, lease.as_attr())
         return not goes_on()
 
     return must_end
 
 
-def _settle(plan: Plan, app: App, study: Study, asks: Question, seen: str, must_end: Callable[[], bool]) -> None:
-    known = study.recall(SETTLED)
+def _settle(plan: Plan, app: App, study: Study, asks: PrepareHook, seen: str, must_end: Callable[[], bool]) -> None:
+    known = study.recall(PREPARED)
     try:
         answer = ask(plan, app, asks, plan.space.overrides(first_point(plan.space)), must_end)
     except InputError as error:
-        study.request_stop(Stop("refused", str(error)))
+        study.request_stop(StopRequest("refused", str(error)))
         return
     except DiskFull as full:
-        study.request_stop(Stop("full", str(full)))
+        study.request_stop(StopRequest("full", str(full)))
         return
     if answer is None:
         return
     if known is None:
-        study.remember(SETTLED, {**answer, "seen_by": [seen]})
+        study.remember(PREPARED, {**answer, "seen_by": [seen]})
         return
     there, here = known.get("data"), answer["data"]
     if there is not None and here is not None and (changes := differences(there, here)):
         if plan.resume != "anyway":
             study.remember(FOUND, here)
-            study.request_stop(Stop("changed", other_data(study.name, changes)))
+            study.request_stop(StopRequest("changed", other_data(study.name, changes)))
             return
         study.note_changes(changes)
-    study.remember(SETTLED, {**known, "data": here or there, "seen_by": [*known.get("seen_by", ()), seen]})
+    study.remember(PREPARED, {**known, "data": here or there, "seen_by": [*known.get("seen_by", ()), seen]})
 
 
-def asked_of(app: App) -> Question | None:
+def asked_of(app: App) -> PrepareHook | None:
     """The functions that `besom.prepare` and `besom.fingerprint` have named; None: there are none."""
-    asks = Question(app.prepare, app.fingerprint)
+    asks = PrepareHook(app.prepare, app.fingerprint)
     return asks if asks.prepare or asks.data else None
 
 
 def ask(
-    plan: Plan, app: App, asks: Question, overrides: list[str], must_end: Callable[[], bool]
+    plan: Plan, app: App, asks: PrepareHook, overrides: list[str], must_end: Callable[[], bool]
 ) -> dict[str, Any] | None:
-    """The app's answer for a trial with these overrides, as `Question` writes it; None: it must end.
+    """The app's answer for a trial with these overrides, as `PrepareHook` writes it; None: it must end.
 
     Raises:
         InputError: what the app refuses.
         DiskFull: it could not be asked for want of space.
     """
     asked = replace(app, task=asks, context=without_callbacks(app.context))
-    terms = Terms(lambda value, step: False, must_end, LEASH_S, plan.trial_timeout_s)
+    terms = AttemptCallbacks(lambda value, step: False, must_end, LEASH_S, plan.trial_timeout_s)
     with TemporaryDirectory(prefix="besom-") as parent:
         folder = Path(parent) / "0"
         folder.mkdir()
         alone = plan.isolation == "none"
-        attempt = InPlace(asked, terms) if alone else Attempt(asked, folder / "output.log", terms)
+        attempt = InProcessTrial(asked, terms) if alone else TrialProcess(asked, folder / "output.log", terms)
         with attempt:
             outcome = attempt.outcome(app.compose(0, overrides, folder))
         if outcome.state == "complete":
@@ -135,6 +135,6 @@ def ask(
     # the trials will say it better, if it is theirs too
     return {
         "overrides": [],
-        "said": masked(f"nothing was settled: {outcome.kind}: {on_one_line(outcome.reason)}"),
+        "said": redact(f"nothing was settled: {outcome.kind}: {on_one_line(outcome.reason)}"),
         "data": None,
     }

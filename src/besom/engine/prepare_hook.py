@@ -15,7 +15,7 @@ ANSWER = "settled.json"  # in the folder of the job
 
 
 @dataclass(frozen=True)
-class Question:
+class PrepareHook:
     """In place of the app's task function: calls what `besom.prepare` and `besom.fingerprint` have named.
 
     The answer: `overrides` for all trials and what is `said` of them; and a line for each of the `data` (None: not

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.space.space import label
 from besom.study.attrs import ENDS, FORKED, KIND, REASON, TRIAL
-from besom.study.lease import held_by
+from besom.study.lease import lease_of
 from besom.study.snapshot import point, run_id
 from besom.study.study import Study
-from besom.tracking import Recorder, Store, persistently
+from besom.tracking import RunUploader, Store, persistently
 from besom.tracking.mlflow_store import as_key
-from besom.tracking.run_log import RunLog, Told, read
+from besom.tracking.run_log import MetricDeduplicator, RunLog, read
 from besom.tracking.run_uploader import Status
 
 if TYPE_CHECKING:
@@ -39,16 +39,16 @@ ENDED: dict[TrialState, tuple[Status, str]] = {
 
 
 @dataclass(frozen=True)
-class Fault:
+class Inconsistency:
     """Something a crash has left."""
 
     what: str
-    mend: Callable[[], object] | None = None  # None: nobody can
+    fix: Callable[[], object] | None = None  # None: nobody can
 
 
 def faults(
     study: Study, store: Store, parent: str, *, thorough: bool = False, notes: list[str] | None = None
-) -> Iterator[Fault]:
+) -> Iterator[Inconsistency]:
     """Of the runs of trials that no worker holds; `thorough`: every value in every trial's log is looked for.
 
     `notes` takes what was found otherwise, and is nobody's fault.
@@ -67,7 +67,7 @@ def _faults_of(
     runs: list[Run],
     thorough: bool,
     notes: list[str] | None,
-) -> Iterator[Fault]:
+) -> Iterator[Inconsistency]:
     if _is_being_recorded(trial, thorough):
         return
     # an attempt that was killed early made a run that the trial does not know
@@ -75,7 +75,7 @@ def _faults_of(
     own = next((run for run in runs if run.info.run_id == known), None)
     for run in runs:
         if run is not own:
-            yield Fault(
+            yield Inconsistency(
                 f"trial {trial.number} has a second run in MLflow, {run.info.run_id}",
                 partial(store.client.delete_run, run.info.run_id),
             )
@@ -86,14 +86,14 @@ def _faults_of(
     if known and own is None:  # it is gone for good, or another study's
         known = None
     if what := _fault(study, store, trial, own, thorough):
-        yield Fault(what, partial(_record_again, study, store, parent, trial, known))
+        yield Inconsistency(what, partial(_record_again, study, store, parent, trial, known))
 
 
 def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, run_id: str | None) -> None:
     """Send a trial's whole log: what MLflow has already, it takes for what it has."""
     status, outcome = ENDED[trial.state]
     _complete_log(study, trial)
-    recorder = Recorder(
+    recorder = RunUploader(
         store,
         _log_of(study, trial),
         name=label(trial.number, point(trial)),
@@ -105,7 +105,7 @@ def _record_again(study: Study, store: Store, parent: str, trial: FrozenTrial, r
     )
     kind, reason = (trial.user_attrs.get(key, "") for key in (KIND, REASON))
     recorder.finish(status, f"{kind}: {reason}" if kind else reason, outcome)
-    persistently(recorder.carry, f"tracking_uri={masked(store.uri)}")
+    persistently(recorder.sync, f"tracking_uri={redact(store.uri)}")
 
 
 def _complete_log(study: Study, trial: FrozenTrial) -> None:
@@ -121,7 +121,7 @@ def _complete_log(study: Study, trial: FrozenTrial) -> None:
 
 def _is_being_recorded(trial: FrozenTrial, thorough: bool) -> bool:
     """Its worker, one that joined the sweep, may still be at it; of one on another machine nobody can know."""
-    holder = held_by(trial)
+    holder = lease_of(trial)
     return holder is not None and not holder.is_dead() and (holder.is_here() or not thorough)
 
 
@@ -155,7 +155,7 @@ def _fault(study: Study, store: Store, trial: FrozenTrial, run: Run | None, thor
 
 def _missing(store: Store, run: Run, log: Path) -> int:
     said: dict[str, set[tuple[int, int]]] = defaultdict(set)
-    told = Told()
+    told = MetricDeduplicator()
     for entry, _ in read(log):
         if (news := told.news(entry))["kind"] == "metrics":
             for key in news["values"]:

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from besom.config.directions import mode_of_app
-from besom.config.redaction import hide
+from besom.config.redaction import stash_password
 from besom.engine.launch import is_elsewhere
 from besom.engine.plan import Plan, Rules, Sweep
 from besom.engine.slots import Slot, Wanted, as_given, cores, share, visible_gpus
@@ -46,14 +46,14 @@ def as_sweep(given: Mapping[str, Any], arguments: Sequence[str], app: App) -> Sw
         for line in said_of_directions(asked["direction"], aims, mode_of_app(app.config)):
             print(f"besom: {line}", file=sys.stderr)
     plan = Plan(
-        storage=hide(absolute(asked["storage"])),
+        storage=stash_password(absolute(asked["storage"])),
         study_name=asked["study_name"],
         n_trials=n_trials,
         objectives=aims,
         space=space,
         sampler=asked["sampler"],
         pruner=asked["pruner"],
-        tracking_uri=hide(absolute(asked["tracking_uri"])) if asked["tracking_uri"] else None,
+        tracking_uri=stash_password(absolute(asked["tracking_uri"])) if asked["tracking_uri"] else None,
         experiment=asked["experiment"],
         system_metrics_s=_seconds(asked, "system_metrics"),
         slots=_slots(asked, app),

@@ -21,12 +21,12 @@ import yaml
 from optuna.trial import TrialState
 
 from besom import reporting
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.engine.reconcile import faults
 from besom.engine.study_description import note
 from besom.space.space import searched
 from besom.study.attrs import FIXED, N_TRIALS, PARENT_RUN, PROGRAM
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 from besom.study.study import Study
 from besom.system.encoding import say
 from besom.system.storable import storable
@@ -45,7 +45,7 @@ STATES = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "pruned", TrialSt
 log = logging.getLogger(__name__)
 
 
-class Page:
+class StudyRun:
     """Of a study in a store."""
 
     def __init__(self, study: Study, store: Store, say: Callable[[str], None] = say) -> None:
@@ -53,7 +53,7 @@ class Page:
         self._say = say
         self._store = store
         self._run: str | None = study.recall(PARENT_RUN)
-        self._ask = partial(persistently, where=f"tracking_uri={masked(store.uri)}")
+        self._ask = partial(persistently, where=f"tracking_uri={redact(store.uri)}")
         self._written = time.monotonic()
         self._writing: Future[None] | None = None
         self._said = ""  # why it could not be written
@@ -72,7 +72,7 @@ class Page:
             if opening.done():
                 opening.result()
             elif time.monotonic() > last:
-                raise AwayError(f"tracking_uri={masked(self._store.uri)}: MLflow has not answered for {OPENING_S:g} s")
+                raise AwayError(f"tracking_uri={redact(self._store.uri)}: MLflow has not answered for {OPENING_S:g} s")
             return opening.done()
 
         return is_open
@@ -110,7 +110,7 @@ class Page:
             where = other.data.tags.get("besom.folder", "another folder")
             self._say(
                 f"study {name}: MLflow has a study of that name already, begun {began:%Y-%m-%d %H:%M} in {where}. "
-                f"It is not in {masked(self._study.url)}: this one is new, numbered from 0, with a run of its own. "
+                f"It is not in {redact(self._study.url)}: this one is new, numbered from 0, with a run of its own. "
                 "If the other one's storage was deleted or moved, put it back or name it, hydra.sweeper.storage=...; "
                 "or give this one another name, hydra.sweeper.study_name=..."
             )
@@ -128,7 +128,7 @@ class Page:
         try:
             saved_view.save(self._store, run, self._study.name, objectives, keys)
         except Exception as error:  # whatever MLflow, its store or the network raise
-            log.warning("the view of the trials could not be saved in MLflow: %s", masked(str(error)))
+            log.warning("the view of the trials could not be saved in MLflow: %s", redact(str(error)))
 
     def refresh(self) -> None:
         """In a thread of its own, for which nothing waits: every `EVERY_S` at most, and one version at a time."""
@@ -136,8 +136,8 @@ class Page:
         if time.monotonic() - self._written < pause_s or (self._writing and not self._writing.done()):
             return
         self._written = time.monotonic()
-        findings = Findings.of(self._study)
-        self._writing = _in_a_thread(lambda: self._write(findings))
+        snapshot = StudySnapshot.of(self._study)
+        self._writing = _in_a_thread(lambda: self._write(snapshot))
 
     def close(self, status: Status) -> None:
         """Write what the study has found, and end its run; runs that a dead worker has left open are ended too.
@@ -151,14 +151,14 @@ class Page:
             return
         run = self.begin()
         for fault in self._ask(lambda: list(faults(self._study, self._store, run))):
-            if fault.mend:
-                self._ask(fault.mend)
-        findings = Findings.of(self._study)
-        self._ask(lambda: write(findings, self._store, run))
+            if fault.fix:
+                self._ask(fault.fix)
+        snapshot = StudySnapshot.of(self._study)
+        self._ask(lambda: write(snapshot, self._store, run))
         with tempfile.TemporaryDirectory() as folder:
-            for file in _files(findings, Path(folder)):
+            for file in _files(snapshot, Path(folder)):
                 self._ask(partial(self._store.client.log_artifact, run, str(file)))
-        ended = [trial.datetime_complete for trial in findings.trials if trial.datetime_complete]
+        ended = [trial.datetime_complete for trial in snapshot.trials if trial.datetime_complete]
         last_ms = _ms(max(ended)) if ended else None  # it may be `besom doctor` that ends it, days later
         self._ask(lambda: self._store.client.set_terminated(run, status, end_time=last_ms))
 
@@ -172,11 +172,11 @@ class Page:
             self._store.client.update_run(self._run, status="RUNNING")
             self._save_view(self._run)
 
-    def _write(self, findings: Findings) -> None:
+    def _write(self, snapshot: StudySnapshot) -> None:
         try:
-            write(findings, self._store, self.begin(), time.time() - SETTLED_S)
+            write(snapshot, self._store, self.begin(), time.time() - SETTLED_S)
         except Exception as error:  # whatever MLflow, its store or the network raise: the next version says it too
-            if (said := masked(str(error))) != self._said:  # once, and not every few seconds
+            if (said := redact(str(error))) != self._said:  # once, and not every few seconds
                 self._said = said
                 log.warning("the study's page could not be brought up to date: %s", said)
 
@@ -200,15 +200,15 @@ def _in_a_thread(call: Callable[[], None]) -> Future[None]:
     return future
 
 
-def _files(findings: Findings, folder: Path) -> list[Path]:
+def _files(snapshot: StudySnapshot, folder: Path) -> list[Path]:
     try:
-        return reporting.write(findings, folder)
+        return reporting.write(snapshot, folder)
     except Exception:  # a chart that cannot be drawn: all else is recorded
-        log.exception("the study's report could not be made: besom report %s", findings.name)
+        log.exception("the study's report could not be made: besom report %s", snapshot.name)
         return []
 
 
-def write(findings: Findings, store: Store, run: str, until_s: float = math.inf) -> None:
+def write(snapshot: StudySnapshot, store: Store, run: str, until_s: float = math.inf) -> None:
     """The text and the numbers of the page; written twice they are there once. `until_s`: of trials that ended by then.
 
     Raises whatever MLflow, its store or the network raise.
@@ -217,27 +217,27 @@ def write(findings: Findings, store: Store, run: str, until_s: float = math.inf)
 
     points = [
         Metric(as_key(key), value, int(at_s * 1000), step)
-        for step, at_s, values in over_time(findings)
+        for step, at_s, values in over_time(snapshot)
         if at_s < until_s
         for key, value in values.items()
     ]
     for start in range(0, len(points), MAX_METRICS):
         store.client.log_batch(run, metrics=points[start : start + MAX_METRICS])
-    best = ", ".join(str(trial.number) for trial in findings.best)
-    said = {"besom.best_trial": best, "mlflow.note.content": storable(note(findings, store.experiment_of(run), run))}
+    best = ", ".join(str(trial.number) for trial in snapshot.best)
+    said = {"besom.best_trial": best, "mlflow.note.content": storable(note(snapshot, store.experiment_of(run), run))}
     store.client.log_batch(run, tags=[RunTag(key, text) for key, text in said.items() if text])
 
 
-def over_time(findings: Findings) -> Sequence[tuple[int, float, dict[str, float]]]:
+def over_time(snapshot: StudySnapshot) -> Sequence[tuple[int, float, dict[str, float]]]:
     """After each trial's end: how many had ended by then, when (in seconds since 1970), and the study's metrics."""
     values = dict.fromkeys(STATES.values(), 0.0)
-    ended = [(trial.datetime_complete, trial) for trial in findings.trials if trial.datetime_complete is not None]
+    ended = [(trial.datetime_complete, trial) for trial in snapshot.trials if trial.datetime_complete is not None]
     points = []
     for step, (at, trial) in enumerate(sorted(ended, key=lambda pair: (pair[0], pair[1].number)), 1):
         values[STATES[trial.state]] += 1
         if trial.state == TrialState.COMPLETE:
-            for objective, value in zip(findings.objectives, trial.values, strict=True):
-                name = "best" if len(findings.objectives) == 1 else f"best/{objective.name}"
+            for objective, value in zip(snapshot.objectives, trial.values, strict=True):
+                name = "best" if len(snapshot.objectives) == 1 else f"best/{objective.name}"
                 better = max if objective.direction == "maximize" else min
                 values[name] = better(values.get(name, value), value)
         points.append((step, at.timestamp(), dict(values)))

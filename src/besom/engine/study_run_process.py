@@ -17,7 +17,7 @@ from typing import Any
 
 from besom import reporting
 from besom.engine.fork_server import Forked, ForkServer, ServerGone
-from besom.engine.study_run import Page
+from besom.engine.study_run import StudyRun
 from besom.errors import InputError
 from besom.study.study import Study
 from besom.system.encoding import say
@@ -34,13 +34,13 @@ KINDS = {"away": AwayError, "refused": InputError, "failed": OSError}
 log = logging.getLogger(__name__)
 
 
-class PageProcess:
-    """As `page.Page`, for the supervisor."""
+class StudyRunProcess:
+    """As `page.StudyRun`, for the supervisor."""
 
     def __init__(self, study: Study, store: Store, server: ForkServer) -> None:
         self._study = study
         self._store = store
-        self._page: Page | None = None  # once its process has died
+        self._page: StudyRun | None = None  # once its process has died
         self._is_open: Callable[[], bool] | None = None  # of that page
         self._opened: list[Any] = []
         self._closed: list[Any] = []
@@ -52,10 +52,10 @@ class PageProcess:
                     SERVE, study.url, study.name, store.uri, store.experiment, fds=[theirs.fileno()]
                 )
             except ServerGone:
-                self._page = Page(study, store)
+                self._page = StudyRun(study, store)
 
     def open(self) -> Callable[[], bool]:
-        """The study's run is made; returned is what tells whether it is there, as that of `Page.open` does."""
+        """The study's run is made; returned is what tells whether it is there, as that of `StudyRun.open` does."""
         return self._has_opened
 
     def refresh(self) -> None:
@@ -104,7 +104,7 @@ class PageProcess:
                         self._closed = [error]
         except (EOFError, OSError):
             if not self._closed:
-                self._page = Page(self._study, self._store)
+                self._page = StudyRun(self._study, self._store)
 
 
 def _raise(answers: list[Any]) -> None:
@@ -121,7 +121,9 @@ def serve(url: str, name: str, uri: str, experiment: str, pipe: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
     supervisor = Connection(pipe)
     logging.getLogger("besom").addHandler(_Handler(supervisor))
-    page = Page(Study(url, name, wait=True), Store(uri, experiment), say=lambda text: supervisor.send(("said", text)))
+    page = StudyRun(
+        Study(url, name, wait=True), Store(uri, experiment), say=lambda text: supervisor.send(("said", text))
+    )
     try:
         status = _keep_up(page, supervisor)
         supervisor.send(("closed", *_error(lambda: page.close(status))))
@@ -129,7 +131,7 @@ def serve(url: str, name: str, uri: str, experiment: str, pipe: int) -> None:
         os._exit(0)
 
 
-def _keep_up(page: Page, supervisor: Connection) -> Status:
+def _keep_up(page: StudyRun, supervisor: Connection) -> Status:
     is_open, opened = page.open(), False
     while not supervisor.poll(POLL_S if opened else LOOK_S):
         if not opened:

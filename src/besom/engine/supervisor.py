@@ -18,18 +18,18 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
-from besom.config.redaction import public_override
+from besom.config.redaction import redacted_override
 from besom.engine.forking import open_or_fork
 from besom.engine.launch import LaunchThread, ask_to_leave, is_local, kill_all, launch, make_launcher
 from besom.engine.plan import Plan, Sweep
-from besom.engine.preflight import prove
+from besom.engine.preflight import run_preflight_checks
 from besom.engine.preload import Preload
-from besom.engine.stop_conditions import Judge
-from besom.engine.study_run import Page
-from besom.engine.study_run_process import PageProcess
+from besom.engine.stop_conditions import StopConditions
+from besom.engine.study_run import StudyRun
+from besom.engine.study_run_process import StudyRunProcess
 from besom.engine.trial_run import BEATS
 from besom.engine.warm_process import Order, WarmProcess
-from besom.engine.worker import Asked, Worker
+from besom.engine.worker import LeaveRequests, Worker
 from besom.errors import InputError, RunError
 from besom.study.attrs import (
     COMMIT,
@@ -39,19 +39,19 @@ from besom.study.attrs import (
     FOUND,
     LEASE_S,
     N_TRIALS,
+    PREPARED,
     PROGRAM,
     QUESTION,
     REASON,
-    SETTLED,
     SLOTS,
     TRACKING,
 )
 from besom.study.command import Command
-from besom.study.lease import Watch
+from besom.study.lease import LeaseMonitor
 from besom.study.queue import Queue
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 from besom.study.storage import StorageDamaged, StorageFull
-from besom.study.study import SWEPT, Shared, Stop, Study, StudyChanged, differences, listed
+from besom.study.study import SWEPT, Shared, StopRequest, Study, StudyChanged, differences, listed
 from besom.system.encoding import make_output_readable, say
 from besom.system.private import refuse_foreign_links
 from besom.system.storable import on_one_line
@@ -78,10 +78,10 @@ def supervise(sweep: Sweep, warm: WarmProcess | None) -> None:
         RunError: workers die again and again, or no trial has completed.
     """
     make_output_readable()
-    sweep = prove(sweep)
+    sweep = run_preflight_checks(sweep)
     with _WarmProcesses(sweep, warm) as processes:
         study = _supervise(sweep, processes)
-    say(summary(Findings.of(study), sweep.plan.tracking_uri is not None))
+    say(summary(StudySnapshot.of(study), sweep.plan.tracking_uri is not None))
     if not study.best():
         raise RunError(f"no trial of study {study.name!r} has completed; the first says: {_first_reason(study)}")
 
@@ -91,7 +91,7 @@ def _supervise(sweep: Sweep, warm: _WarmProcesses) -> Study:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     while True:
         study = _study(sweep)
-        watch = Watch(sweep.plan.lease_s)
+        watch = LeaseMonitor(sweep.plan.lease_s)
         try:
             with study.supervised(watch) as renew:
                 now = replace(sweep, plan=replace(sweep.plan, study_name=study.name))
@@ -126,7 +126,7 @@ def _study(sweep: Sweep) -> Study:
     return study
 
 
-def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None], warm: _WarmProcesses) -> None:
+def _sweep(sweep: Sweep, study: Study, watch: LeaseMonitor, renew: Callable[[], None], warm: _WarmProcesses) -> None:
     plan = sweep.plan
     store = Store(plan.tracking_uri, plan.experiment) if plan.tracking_uri else None
     os.environ[SWEPT] = study.identity
@@ -140,7 +140,7 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None], 
     Command.mine().remember(study)
     study.remember(TRACKING, plan.tracking_uri)
     study.remember(EXPERIMENT, plan.experiment)
-    study.remember(FIXED, list(map(public_override, plan.space.fixed)))
+    study.remember(FIXED, list(map(redacted_override, plan.space.fixed)))
     page = _page(study, store, warm) if store else None
     try:
         _bring_to_budget(sweep, study, watch, renew, page, warm)
@@ -148,16 +148,16 @@ def _sweep(sweep: Sweep, study: Study, watch: Watch, renew: Callable[[], None], 
         warm.keep_log(study.folder / "warm.log")
 
 
-def _page(study: Study, store: Store, warm: _WarmProcesses) -> Page | PageProcess:
-    return PageProcess(study, store, warm.now.workers) if warm.now else Page(study, store)
+def _page(study: Study, store: Store, warm: _WarmProcesses) -> StudyRun | StudyRunProcess:
+    return StudyRunProcess(study, store, warm.now.workers) if warm.now else StudyRun(study, store)
 
 
 def _bring_to_budget(
     sweep: Sweep,
     study: Study,
-    watch: Watch,
+    watch: LeaseMonitor,
     renew: Callable[[], None],
-    page: Page | PageProcess | None,
+    page: StudyRun | StudyRunProcess | None,
     warm: _WarmProcesses,
 ) -> None:
     plan = sweep.plan
@@ -165,13 +165,16 @@ def _bring_to_budget(
     ended: Status = "FAILED"
     try:
         Queue(study).reap(watch, plan.max_retries)  # what a killed session on this machine has left
-        if owed := study.owed(plan.n_trials):
-            say(f"study {study.name}: {owed} of {plan.n_trials} trials to go, {min(len(plan.slots), owed)} at a time")
+        if remaining := study.remaining(plan.n_trials):
+            at_once = min(len(plan.slots), remaining)
+            say(f"study {study.name}: {remaining} of {plan.n_trials} trials to go, {at_once} at a time")
             say("Ctrl-C stops it; the same command goes on", flush=True)
             with progress(study, plain=plan.isolation == "none") as view:
-                look = _Look(study, view, watch, plan, renew, Judge(plan.rules, study), page, is_open, warm.remark)
+                look = _Look(
+                    study, view, watch, plan, renew, StopConditions(plan.rules, study), page, is_open, warm.remark
+                )
                 _launch_until_done(sweep, study, look, warm)
-        _heed(study.stop())
+        _heed(study.stop_request())
         ended = "FINISHED" if study.best() else "FAILED"
     except KeyboardInterrupt:
         ended = "KILLED"
@@ -191,25 +194,25 @@ def _note_commit(study: Study) -> None:
         study.remember(COMMIT, now)
 
 
-def _close(page: Page | PageProcess, ended: Status, study: str) -> None:
+def _close(page: StudyRun | StudyRunProcess, ended: Status, study: str) -> None:
     try:
         page.close(ended)
     except (InputError, OSError) as error:
-        say(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study} --mend")
+        say(f"{error}\nnothing is lost; when MLflow is back: besom doctor {study} --fix")
 
 
-def _heed(stop: Stop | None) -> None:
+def _heed(stop: StopRequest | None) -> None:
     """What ended the sweep early, in the way the user is told of it."""
     match stop:
-        case Stop(cause="asked"):
+        case StopRequest(cause="asked"):
             raise KeyboardInterrupt
-        case Stop(cause="refused", why=why):
+        case StopRequest(cause="refused", why=why):
             raise InputError(why)
-        case Stop(cause="changed", why=why):
+        case StopRequest(cause="changed", why=why):
             raise StudyChanged(why, adopts=False)
-        case Stop(cause="failing" | "full", why=why):
+        case StopRequest(cause="failing" | "full", why=why):
             raise RunError(why)
-        case Stop(cause="settled", why=why):
+        case StopRequest(cause="settled", why=why):
             say(f"stopped early: {why}")
 
 
@@ -219,12 +222,12 @@ class _Look:
 
     study: Study
     view: Progress
-    watch: Watch
+    watch: LeaseMonitor
     plan: Plan
     renew: Callable[[], None]
-    judge: Judge
-    page: Page | PageProcess | None  # None: nothing is recorded
-    is_open: Callable[[], bool]  # whether its run is there, as `Page.open` says
+    judge: StopConditions
+    page: StudyRun | StudyRunProcess | None  # None: nothing is recorded
+    is_open: Callable[[], bool]  # whether its run is there, as `StudyRun.open` says
     remark: Callable[[], str]  # what the warm process has found out, if it is to be said
     has_opened: bool = False  # for trials to begin
     _renewed: float = 0.0
@@ -242,7 +245,7 @@ class _Look:
         if time.monotonic() - self._renewed > self.plan.lease_s / BEATS:
             self.renew()
             self._renewed = time.monotonic()
-        if not self._settled and (known := self.study.recall(SETTLED)):
+        if not self._settled and (known := self.study.recall(PREPARED)):
             self._settled = True
             if known["said"]:
                 self.view.say(f"all trials: {known['said']}")
@@ -260,24 +263,26 @@ class _Look:
         except AwayError as away:
             self.view.say(f"{away}\nthe sweep begins; what it finds is recorded when MLflow is back")
         except InputError as error:
-            self.study.request_stop(Stop("refused", str(error)))
+            self.study.request_stop(StopRequest("refused", str(error)))
             return
-        self.study.open()
+        self.study.allow_trials()
         self.has_opened = True
 
     def _say_when_asked_to_stop(self) -> None:
         """The workers look for themselves."""
-        match self.study.stop():
-            case Stop(cause="asked", why=why) if not self._was_asked:
+        match self.study.stop_request():
+            case StopRequest(cause="asked", why=why) if not self._was_asked:
                 self._was_asked = True
                 self.view.say(f"stopping ({why}): the running trials go back to the queue")
-            case Stop(cause="full") if not self._was_asked:
+            case StopRequest(cause="full") if not self._was_asked:
                 self._was_asked = True
                 self.view.say("stopping: a disk is full; trials that run come to their end")
 
     def nothing_to_do(self) -> bool:
         """No trial runs, and none is to be begun."""
-        return not self.study.counts().running and (bool(self.study.stop()) or not self.study.owed(self.plan.n_trials))
+        return not self.study.counts().running and (
+            bool(self.study.stop_request()) or not self.study.remaining(self.plan.n_trials)
+        )
 
 
 class _WarmProcesses:
@@ -342,17 +347,17 @@ class _WarmProcesses:
 def _launch_until_done(sweep: Sweep, study: Study, look: _Look, warm: _WarmProcesses) -> None:
     """Workers end when the study is complete; if all have died before that, start new ones."""
     plan, futile, thread = sweep.plan, 0, LaunchThread()
-    while (owed := study.owed(plan.n_trials)) and time.time() < plan.deadline:
+    while (remaining := study.remaining(plan.n_trials)) and time.time() < plan.deadline:
         fresh = futile == MAX_FUTILE - 1  # the last try
-        failure = _work(sweep, study, min(len(plan.slots), owed), look, thread, warm.now, fresh)
-        if study.stop():
+        failure = _work(sweep, study, min(len(plan.slots), remaining), look, thread, warm.now, fresh)
+        if study.stop_request():
             return
-        futile = futile + 1 if study.owed(plan.n_trials) == owed else 0
+        futile = futile + 1 if study.remaining(plan.n_trials) == remaining else 0
         if failure:
             warm.refuse_failed()
         if failure and futile == MAX_FUTILE:
             raise RunError(f"{failure}; {MAX_FUTILE} launches of workers have finished no trial") from failure
-        if failure and study.owed(plan.n_trials):
+        if failure and study.remaining(plan.n_trials):
             fresh = futile == MAX_FUTILE - 1
             how = ", and each trial in an interpreter of its own" if fresh else ""
             look.view.say(f"workers are started anew{how}: {failure}")
@@ -391,7 +396,7 @@ def _work_here(sweep: Sweep, look: _Look) -> None:
     looking = threading.Thread(target=look_on, name="besom-look", daemon=True)
     looking.start()
     try:
-        Worker(sweep.plan, sweep.app).pull(Asked())
+        Worker(sweep.plan, sweep.app).pull(LeaveRequests())
     finally:
         ended.set()
         looking.join()
@@ -408,7 +413,7 @@ def _launch_and_watch(
         _look_until_ended(launched, look)
     except KeyboardInterrupt:
         look.view.say("stopping: the running trials go back to the queue; Ctrl-C again to kill them")
-        study.request_stop(Stop("interrupted"))
+        study.request_stop(StopRequest("interrupted"))
         _end_or_kill(launched, look)
         raise
     except (StorageDamaged, StorageFull):  # through which nobody can be asked to end

@@ -17,14 +17,14 @@ from omegaconf import DictConfig
 
 from besom import trial
 from besom.engine import ddp
-from besom.engine.outcome import Interrupted, Outcome, Terms
+from besom.engine.outcome import AttemptCallbacks, Interrupted, Outcome
 from besom.hydra_app.job import App
 
 
-class InPlace:
-    """As `attempt.Attempt`; what the trial prints goes where the worker's own words go."""
+class InProcessTrial:
+    """As `attempt.TrialProcess`; what the trial prints goes where the worker's own words go."""
 
-    def __init__(self, app: App, terms: Terms) -> None:
+    def __init__(self, app: App, terms: AttemptCallbacks) -> None:
         self._app = app
         self._terms = terms
 
@@ -93,7 +93,7 @@ def _hearing_ctrl_c() -> Iterator[None]:
 class _Here:
     """The worker, as the trial sees it (`trial.Listener`)."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: AttemptCallbacks) -> None:
         self._terms = terms
 
     def report(self, value: float, step: int) -> bool:

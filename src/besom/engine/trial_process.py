@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 
 from besom import trial
 from besom.engine import ddp, process_exit
-from besom.engine.outcome import Outcome, Terms, death, oom_kills
+from besom.engine.outcome import AttemptCallbacks, Outcome, death, oom_kills
 from besom.engine.reseed import reseed
 from besom.engine.trial_output import CappedOutput
 from besom.engine.warm_process import trials
@@ -40,13 +40,13 @@ GRACE_S = 10.0  # from SIGTERM to SIGKILL
 STOPPED = Outcome("interrupted", reason="the sweep was stopped; started again, it goes on with this trial")
 
 
-class Attempt:
+class TrialProcess:
     """The worker's end of a trial's process, which is forked at once, and waits for the trial's config.
 
     What the trial prints goes to the file `output`.
     """
 
-    def __init__(self, app: App, output: Path, terms: Terms) -> None:
+    def __init__(self, app: App, output: Path, terms: AttemptCallbacks) -> None:
         self._app = app
         self._terms = terms
         self._begun = False
@@ -170,7 +170,7 @@ class _Worker:
 
 
 def run(app: bytes, leash_s: float, output: str, pipe: int, leash: int) -> None:
-    """In a process that has just been forked; of `Attempt`, at the other ends of the two pipes."""
+    """In a process that has just been forked; of `TrialProcess`, at the other ends of the two pipes."""
     call_this("besom-trial")
     os.setsid()  # so that what it starts can be ended with it
     reseed()

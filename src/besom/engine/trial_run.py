@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from besom.config.redaction import masked, public_override
+from besom.config.redaction import redact, redacted_override
 from besom.engine.fork_server import ServerGone
-from besom.engine.outcome import Outcome, State, Terms, disk_full, tail
+from besom.engine.outcome import AttemptCallbacks, Outcome, State, disk_full, tail
 from besom.engine.plan import Plan
-from besom.engine.trial_in_process import InPlace
-from besom.engine.trial_process import STOPPED, Attempt
+from besom.engine.trial_in_process import InProcessTrial
+from besom.engine.trial_process import STOPPED, TrialProcess
 from besom.errors import RunError
 from besom.hydra_app.job import App
 from besom.space.space import Value, label
@@ -24,11 +24,11 @@ from besom.study.attrs import OVERRIDES, RUN, TRIAL
 from besom.study.folder import set_aside
 from besom.study.lease import LeaseLost
 from besom.study.queue import Claim, Queue
-from besom.study.study import Stop
+from besom.study.study import StopRequest
 from besom.study.validation import ends_of
 from besom.system.disk import full_disk, has_room
 from besom.system.storable import on_one_line
-from besom.tracking import Recorder, RunLog, Scribe, Store
+from besom.tracking import RunLog, RunUploader, Store, UploadThread
 from besom.tracking.run_uploader import Status
 from besom.tracking.system_metrics import sampled
 
@@ -51,10 +51,10 @@ class Record:
 
     store: Store
     parent: Callable[[], str]  # the study's run; raises RunError while there is none
-    scribe: Scribe = field(default_factory=Scribe)
+    upload_thread: UploadThread = field(default_factory=UploadThread)
 
 
-class Hold:
+class TrialRun:
     """From the claim of a trial to its end in the study and in MLflow, whose only writer for this trial it is."""
 
     def __init__(
@@ -69,8 +69,8 @@ class Hold:
         self._stopped = stopped
         self._lost = threading.Event()
         self._let_go = threading.Event()
-        self._attempt: Attempt | InPlace | None = None
-        self._run: Recorder | None = None  # in MLflow
+        self._attempt: TrialProcess | InProcessTrial | None = None
+        self._run: RunUploader | None = None  # in MLflow
 
     @cached_property
     def _folder(self) -> Path:
@@ -101,7 +101,7 @@ class Hold:
             raise
         except Exception as error:  # what the trial has done to its folder, say: the worker goes on with the next one
             log.exception("trial %s could not be run to its end", self._claim.number)
-            reason = masked(f"besom could not run this trial to its end: {type(error).__name__}: {error}")
+            reason = redact(f"besom could not run this trial to its end: {type(error).__name__}: {error}")
             words = full_disk(error)
             outcome = disk_full(words) if words else Outcome("failed", kind="broken", reason=reason)
         except BaseException:  # this worker is to end: another takes the trial
@@ -131,7 +131,7 @@ class Hold:
         folder = self._folder
         there = f"{folder} has room" if has_room(folder) else f"there is no room in {folder}"
         why = f"a disk is full: trial {self._claim.number}: {on_one_line(words)} ({there}): {MAKE_ROOM}"
-        self._study.request_stop(Stop("full", why))
+        self._study.request_stop(StopRequest("full", why))
 
     def _give_up(self) -> None:
         """Another worker records the trial from here on."""
@@ -151,11 +151,11 @@ class Hold:
             self._begin_run(values)
             overrides = space.overrides(values)
             if OVERRIDES not in self._claim.trial.user_attrs:
-                self._claim.trial.set_user_attr(OVERRIDES, list(map(public_override, overrides)))
+                self._claim.trial.set_user_attr(OVERRIDES, list(map(redacted_override, overrides)))
             try:
                 config = self._app.compose(number, overrides, folder)
             except Exception as error:  # Hydra's and OmegaConf's own: this point makes no config, the next one may
-                return Outcome("failed", kind="config", reason=masked(f"{type(error).__name__}: {error}"))
+                return Outcome("failed", kind="config", reason=redact(f"{type(error).__name__}: {error}"))
             if (pid := self._attempt.begin()) is None:
                 return STOPPED
             with sampled(self._run_log, pid, self._plan.system_metrics_s if self._record else None):
@@ -164,19 +164,21 @@ class Hold:
         try:
             self._run_log.metrics(score, step=len(self._ends))
             if outcome.state == "failed":
-                self._run_log.tags({"besom.output": masked(tail(folder / "output.log"))})
+                self._run_log.tags({"besom.output": redact(tail(folder / "output.log"))})
         except OSError as error:  # the study has the outcome all the same
             log.warning("trial %s: its end cannot be written into %s: %s", number, self._run_log.path, error)
             if outcome.state in ("complete", "pruned") and (words := full_disk(error)):
                 self._stop_for_want_of_space(words)
         return outcome
 
-    def _fork(self, folder: Path) -> Attempt | InPlace:
+    def _fork(self, folder: Path) -> TrialProcess | InProcessTrial:
         plan = self._plan
-        terms = Terms(self._on_report, self._must_end, leash_s=0.8 * plan.lease_s, timeout_s=plan.trial_timeout_s)
+        terms = AttemptCallbacks(
+            self._on_report, self._must_end, leash_s=0.8 * plan.lease_s, timeout_s=plan.trial_timeout_s
+        )
         if plan.isolation == "none":
-            return InPlace(self._app, terms)
-        return Attempt(self._app, folder / "output.log", terms)
+            return InProcessTrial(self._app, terms)
+        return TrialProcess(self._app, folder / "output.log", terms)
 
     def _on_report(self, value: float, step: int) -> bool:
         if len(self._plan.objectives) > 1:  # no one number tells whether such a trial is worth its end
@@ -246,7 +248,7 @@ class Hold:
         if self._study.counts().complete:
             self._queue.fail(self._claim, "bad value", reason)
             return False
-        self._study.request_stop(Stop("refused", f"{reason}: list one direction for each number"))
+        self._study.request_stop(StopRequest("refused", f"{reason}: list one direction for each number"))
         self._queue.requeue(self._claim, "interrupted")
         return True
 
@@ -257,7 +259,7 @@ class Hold:
         trial, ends = self._claim.trial, self._ends
         if ends:
             self._run_log.tags({"besom.attempts": str(len(ends) + 1), "besom.earlier_attempts": ", ".join(ends)})
-        self._run = Recorder(
+        self._run = RunUploader(
             self._record.store,
             self._run_log.path,
             name=label(trial.number, values),
@@ -268,7 +270,7 @@ class Hold:
             is_new=not ends,
             counts=lambda run_id: self._queue.has_run(self._claim, run_id),
         )
-        self._record.scribe.take(self._run)
+        self._record.upload_thread.take(self._run)
 
     def _end_run(self, outcome: Outcome, again: bool) -> None:
         if self._run:

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from typing import IO, Self
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.engine.fork_server import ForkServer, interpreter, pair
 from besom.engine.preload import Preload
 from besom.errors import InputError
@@ -79,7 +79,7 @@ class Remarks:
     def refuse_failed(self) -> None:
         """Raises InputError, where there are some."""
         if self.failed:
-            wrong = "; ".join(f"{module!r} cannot be imported: {masked(why)}" for module, why in self.failed.items())
+            wrong = "; ".join(f"{module!r} cannot be imported: {redact(why)}" for module, why in self.failed.items())
             raise InputError(f"besom.preload: {wrong}")
 
     def __str__(self) -> str:

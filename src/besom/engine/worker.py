@@ -21,15 +21,15 @@ from besom.engine.fork_server import ServerGone
 from besom.engine.plan import Plan
 from besom.engine.preload import Preload
 from besom.engine.prepare import settled
-from besom.engine.trial_run import Hold, Record
+from besom.engine.trial_run import Record, TrialRun
 from besom.engine.warm_process import TO_WORKER, Order, WarmProcess, has_inherited, trials_from
 from besom.errors import InputError, RunError
 from besom.hydra_app.job import App
 from besom.search.samplers import make_pruner, make_sampler
 from besom.study.attrs import PARENT_RUN, SUPERVISOR
-from besom.study.lease import LeaseLost, Watch
+from besom.study.lease import LeaseLost, LeaseMonitor
 from besom.study.queue import Queue
-from besom.study.study import Stop, Study
+from besom.study.study import StopRequest, Study
 from besom.system.disk import as_disk_full
 from besom.tracking import Store
 
@@ -39,7 +39,7 @@ IDLE_S = 0.5  # between two looks for a trial that another worker may have lost
 
 
 @dataclass(frozen=True)
-class Asked:
+class LeaveRequests:
     """What a worker's own machine asks of it."""
 
     to_leave: threading.Event = field(default_factory=threading.Event)  # now: its trial goes back to the queue
@@ -59,7 +59,7 @@ class Worker:
         learn(self.app.config)
         slot = self.plan.slots[HydraConfig.get().job.num % len(self.plan.slots)]
         os.environ.update(slot.environment(os.environ))  # its trials', before torch wakes
-        asked = Asked()
+        asked = LeaveRequests()
         put_off = _on_signals({**dict.fromkeys(TO_WORKER, asked.to_leave), signal.SIGHUP: asked.to_finish})
         name = HydraConfig.get().sweep.subdir.removeprefix("workers/")
         done = self.pull(asked, slot=name) if has_inherited() else self._pull_alone(asked, name)
@@ -67,7 +67,7 @@ class Worker:
             answer()
         return done
 
-    def _pull_alone(self, asked: Asked, slot: str) -> int:
+    def _pull_alone(self, asked: LeaveRequests, slot: str) -> int:
         """With a warm process of its own, as another launcher than besom's has started it."""
         order = Order(Preload.of(self.app.preload, self.app.program), fresh=self.fresh)
         with trials_from(WarmProcess(order)) as warm:
@@ -77,19 +77,19 @@ class Worker:
                 try:
                     warm.refuse_failed()
                 except InputError as error:
-                    Study(self.plan.storage, self.plan.study_name).request_stop(Stop("refused", str(error)))
+                    Study(self.plan.storage, self.plan.study_name).request_stop(StopRequest("refused", str(error)))
                     return 0
                 raise
             finally:
                 if remarks := str(warm.remarks() or ""):
                     log.warning(remarks)
 
-    def pull(self, asked: Asked, slot: str = "0") -> int:
+    def pull(self, asked: LeaveRequests, slot: str = "0") -> int:
         plan = self.plan
         study = Study(plan.storage, plan.study_name, wait=True)
         queue = Queue(study)
         record = _record(plan, study)
-        pruner, watch, done = make_pruner(plan.pruner), Watch(plan.lease_s), 0
+        pruner, watch, done = make_pruner(plan.pruner), LeaseMonitor(plan.lease_s), 0
         orphaned = _watch_supervisor(study, watch)
 
         def sampler(trial: int) -> BaseSampler:
@@ -98,24 +98,24 @@ class Worker:
         def must_leave() -> bool:
             if orphaned():
                 asked.to_finish.set()
-            stop = study.stop()
+            stop = study.stop_request()
             return asked.to_leave.is_set() or (stop is not None and stop.at_once)
 
         def goes_on() -> bool:
-            told = asked.to_leave.is_set() or asked.to_finish.is_set() or study.stop()
+            told = asked.to_leave.is_set() or asked.to_finish.is_set() or study.stop_request()
             return not told and not orphaned() and time.time() < plan.deadline
 
         try:
-            if study.owed(plan.n_trials):
+            if study.remaining(plan.n_trials):
                 plan = settled(plan, self.app, study, goes_on)
-            while goes_on() and not study.is_open():  # its run in MLflow is being made
+            while goes_on() and not study.trials_allowed():  # its run in MLflow is being made
                 asked.to_leave.wait(IDLE_S / 5)
-            while goes_on() and study.owed(plan.n_trials):
+            while goes_on() and study.remaining(plan.n_trials):
                 if watch.is_due():
                     queue.reap(watch, plan.max_retries)
                 if claim := queue.claim(plan.n_trials, sampler, pruner, slot):
                     try:
-                        Hold(plan, self.app, queue, record, claim, must_leave).run()
+                        TrialRun(plan, self.app, queue, record, claim, must_leave).run()
                     except LeaseLost as lost:
                         log.warning("%s; the next one", lost)
                     done += 1
@@ -124,11 +124,11 @@ class Worker:
         except OSError as error:  # what this worker itself has to write
             if (full := as_disk_full(error)) is None:
                 raise
-            study.request_stop(Stop("full", str(full)))
+            study.request_stop(StopRequest("full", str(full)))
         finally:
             if record:
-                record.scribe.close()
-                if left := record.scribe.left:
+                record.upload_thread.close()
+                if left := record.upload_thread.pending:
                     log.warning("MLflow is away: of %s trials it has not all that is in their logs", left)
         return done
 
@@ -145,7 +145,7 @@ def _record(plan: Plan, study: Study) -> Record | None:
     return Record(Store(plan.tracking_uri, plan.experiment), parent)
 
 
-def _watch_supervisor(study: Study, watch: Watch) -> Callable[[], bool]:
+def _watch_supervisor(study: Study, watch: LeaseMonitor) -> Callable[[], bool]:
     """Whether the supervisor of this worker is gone: it begins no other trial then.
 
     The next supervisor starts workers of its own.
@@ -154,7 +154,7 @@ def _watch_supervisor(study: Study, watch: Watch) -> Callable[[], bool]:
 
     def gone() -> bool:
         now = study.supervisor()
-        return mine is None or now is None or now.token != mine.token or watch.stopped(SUPERVISOR, now)
+        return mine is None or now is None or now.token != mine.token or watch.has_expired(SUPERVISOR, now)
 
     return gone
 

@@ -15,7 +15,7 @@ from besom.hydra_app.sweep_settings import refuse_another
 from besom.space.space import Space, Value, as_text
 
 
-def rehearse(space: Space, app: App) -> list[tuple[dict[str, Value], DictConfig]]:
+def check_space(space: Space, app: App) -> list[tuple[dict[str, Value], DictConfig]]:
     """Compose each choice, with what it brings, and each bound, beside the first of all others: each with its config.
 
     An app may check what is composed: each of its Hydra callbacks that has a method `check(config)` is asked.

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from besom.config.hydra_compat import VERSION_BASE
 from besom.config.load import shipped
-from besom.config.redaction import public_override
+from besom.config.redaction import redacted_override
 from besom.errors import InputError, first_line, near
 
 # of Hydra's grammar for overrides
@@ -66,12 +66,12 @@ def unreadable(override: str, error: Exception) -> str:
     >>> print(unreadable("lr=[1,2", Exception("no viable alternative at input '[1,2'")))
     lr=[1,2: a bracket is opened and not closed
     """
-    shown, text = public_override(override), str(error)
+    shown, text = redacted_override(override), str(error)
     if found := re.search(r"Unknown function '([^']+)'", text):
         hint = "; a logarithmic scale is tag(log, interval(...))" if found[1].startswith("log") else ""
         return f"{shown}: there is no function {found[1]!r}{hint or near(found[1], FUNCTIONS)}"
     if found := re.search(r"(?:Type|Value)Error while evaluating '(.*)': (.*)", text):
-        return f"{shown}: {public_override(found[1])} cannot be: {found[2]}{_usage(found[1])}"
+        return f"{shown}: {redacted_override(found[1])} cannot be: {found[2]}{_usage(found[1])}"
     opened, closed = (sum(map(override.count, signs)) for signs in ("([{", ")]}"))
     if opened != closed:
         which = "opened and not closed" if opened > closed else "closed and was never opened"
@@ -97,18 +97,18 @@ def _in_words(error: HydraException) -> str:
     text = first_line(error)
     if found := re.match(r"Sweep parameters '(.*)' requires --multirun", text):
         return (
-            f"{public_override(found[1])} is a search, and this is one run: give one value, or search it: "
+            f"{redacted_override(found[1])} is a search, and this is one run: give one value, or search it: "
             f"besom sweep [NAME] {_quoted(found[1])}"
         )
     if found := re.match(r"Ambiguous value for argument '(.*)'", text):
         key, _, value = found[1].partition("=")
         given, of_list, of_text = map(_quoted, (found[1], f"{key}=[{value}]", f'{key}="{value}"'))
         return f"{given}: several values for one run; a list is {of_list}, a text {of_text}; besom sweep tries each"
-    return public_override(text)
+    return redacted_override(text)
 
 
 def _quoted(override: str) -> str:
-    return shlex.quote(public_override(override))
+    return shlex.quote(redacted_override(override))
 
 
 def _no_yaml(error: YAMLError) -> str:
@@ -133,7 +133,7 @@ def _refused_override(error: ConfigCompositionException) -> str:
             rest = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             return f"{file[1]}.yaml: {f'{key}: ' if key else ''}{_plain(rest[0]) if rest else file[2]}"
         because = f": {_plain(first_line(cause))}" if cause else ""
-        return f"{public_override(first_line(error).removeprefix('Error merging override '))}{because}"
+        return f"{redacted_override(first_line(error).removeprefix('Error merging override '))}{because}"
     key = getattr(cause, "full_key", None) or found[1]  # of `section={new: 1}` the new key, not the section
     known = set(_known_keys(without=found[1]))
     name = key.rpartition(".")[2]

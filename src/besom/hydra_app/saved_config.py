@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf._utils import get_omega_conf_dumper
 
-from besom.config.redaction import public
+from besom.config.redaction import redacted
 
 
 def take_over(config: DictConfig) -> str | None:
@@ -27,7 +27,7 @@ def keep(config: DictConfig, folder: Path, subdir: str | None) -> None:
     folder.chmod(0o700)
     if subdir is None:
         return
-    written = public(config)
+    written = redacted(config)
     hydra = written.pop("hydra")
     hydra["output_subdir"] = subdir
     (folder / subdir).mkdir(mode=0o700, exist_ok=True)

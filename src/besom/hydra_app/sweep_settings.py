@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from besom.config.redaction import without_passwords
+from besom.config.redaction import redact_urls
 from besom.errors import InputError, first_line
 
 WORKERS = "workers"  # beside the trials' folders
@@ -19,7 +19,7 @@ FOLDER = "besom names a trial's folder by its number, and links the name that hy
 
 def refuse_another(trial: DictConfig, sweep: DictConfig) -> None:
     """Raises InputError: what is searched would bring something that only the sweep's start can choose."""
-    trial = without_passwords(trial)
+    trial = redact_urls(trial)
     for part in ("launcher", "sweeper"):
         mine, other = _raw(sweep.hydra[part]), _raw(trial.hydra[part])
         if mine == other:

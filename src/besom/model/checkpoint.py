@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from besom.config.redaction import HIDDEN, public_value
+from besom.config.redaction import HIDDEN, redacted_value
 from besom.config.schema import ACTIVATIONS
 from besom.errors import InputError, first_line
 
@@ -172,4 +172,4 @@ def without_secrets(node: Any, key: str) -> Any:
         return {name: without_secrets(child, f"{key}.{name}") for name, child in node.items()}
     if isinstance(node, list | tuple):
         return type(node)(without_secrets(child, key) for child in node)
-    return public_value(key, node)
+    return redacted_value(key, node)

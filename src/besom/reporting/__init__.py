@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 from besom.errors import InputError
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 
 LIBRARIES = (
     *("besom.reporting.html", "besom.reporting.pictures", "besom.reporting.tables"),
@@ -16,16 +16,16 @@ LIBRARIES = (
 PAGE, TRIALS, BEST = "report.html", "trials.csv", "best.yaml"
 
 
-def write(findings: Findings, folder: Path) -> list[Path]:
+def write(snapshot: StudySnapshot, folder: Path) -> list[Path]:
     """All files of the report, into a folder that is there; which they are."""
     from besom.reporting.html import page
     from besom.reporting.pictures import pictures
     from besom.reporting.tables import best_yaml, trials_csv
 
-    texts = {PAGE: page(findings), TRIALS: trials_csv(findings), BEST: best_yaml(findings)}
+    texts = {PAGE: page(snapshot), TRIALS: trials_csv(snapshot), BEST: best_yaml(snapshot)}
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-    return [*(folder / name for name in texts), *pictures(findings, folder)]
+    return [*(folder / name for name in texts), *pictures(snapshot, folder)]
 
 
 def load() -> None:
@@ -34,7 +34,7 @@ def load() -> None:
         importlib.import_module(module)
 
 
-def save(findings: Findings, file: Path) -> None:
+def save(snapshot: StudySnapshot, file: Path) -> None:
     """The page alone; or, where the file's name ends on `.csv`, the table of trials.
 
     Raises:
@@ -43,7 +43,7 @@ def save(findings: Findings, file: Path) -> None:
     from besom.reporting.html import page
     from besom.reporting.tables import trials_csv
 
-    text = trials_csv(findings) if file.suffix == ".csv" else page(findings)
+    text = trials_csv(snapshot) if file.suffix == ".csv" else page(snapshot)
     try:
         file.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:

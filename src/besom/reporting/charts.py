@@ -13,25 +13,25 @@ from besom.reporting.parallel import parallel
 from besom.reporting.slices import slices
 from besom.reporting.steps import steps
 from besom.reporting.values import history, pareto
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 
 log = logging.getLogger(__name__)
 
 
-def charts(findings: Findings) -> Iterator[Chart]:
-    several = len(findings.objectives) > 1
-    yield from _made("Pareto front" if several else "Optimisation history", pareto if several else history, findings)
-    yield from _made("Parameter importances", importance, findings)
-    yield from _made("Intermediate values", steps, findings)
-    yield from _made("Timeline of slots", lanes, findings)
-    yield from _made("Parallel coordinates", parallel, findings)
-    yield from _made("Slices", slices, findings)
-    yield from _made("Contours", contours, findings)
+def charts(snapshot: StudySnapshot) -> Iterator[Chart]:
+    several = len(snapshot.objectives) > 1
+    yield from _made("Pareto front" if several else "Optimisation history", pareto if several else history, snapshot)
+    yield from _made("Parameter importances", importance, snapshot)
+    yield from _made("Intermediate values", steps, snapshot)
+    yield from _made("Timeline of slots", lanes, snapshot)
+    yield from _made("Parallel coordinates", parallel, snapshot)
+    yield from _made("Slices", slices, snapshot)
+    yield from _made("Contours", contours, snapshot)
 
 
-def _made(title: str, make: Callable[[Findings], Chart | list[Chart]], findings: Findings) -> list[Chart]:
+def _made(title: str, make: Callable[[StudySnapshot], Chart | list[Chart]], snapshot: StudySnapshot) -> list[Chart]:
     try:
-        made = make(findings)
+        made = make(snapshot)
     except NothingToShow as nothing:
         return [Chart(title, str(nothing))]
     except Exception as error:  # of values that plotly, numpy or Optuna cannot take: the rest of the page is as good

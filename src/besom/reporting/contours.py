@@ -16,7 +16,7 @@ from besom.reporting.importances import worth_showing
 from besom.reporting.look import BAR, SCALE, plain
 from besom.reporting.values import completed
 from besom.study.objective import Objective
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 
 MOST = 4  # parameters: each pair of them has a chart
 COLUMNS = 3
@@ -27,22 +27,22 @@ DOTS = {"size": 4, "color": "rgba(255,255,255,.75)", "line": {"width": 0.7, "col
 LINES = {"contours_coloring": "heatmap", "line": {"width": 0.6, "color": "rgba(255,255,255,.45)"}, "ncontours": 12}
 
 
-def contours(findings: Findings) -> list[Chart]:
+def contours(snapshot: StudySnapshot) -> list[Chart]:
     """Two parameters at a time, for each objective a chart."""
-    trials, names = completed(findings), worth_showing(findings)[:MOST]
-    known = axes([*trials, *early(findings)])
+    trials, names = completed(snapshot), worth_showing(snapshot)[:MOST]
+    known = axes([*trials, *early(snapshot)])
     pairs = [pair for pair in combinations(names, 2) if len(_with(trials, *pair)) > 2]
     if not pairs:
         raise NothingToShow("It takes two parameters, and three complete trials that have both.")
-    return [_contour(findings, n, pairs, known) for n in range(len(findings.objectives))]
+    return [_contour(snapshot, n, pairs, known) for n in range(len(snapshot.objectives))]
 
 
-def _contour(findings: Findings, n: int, pairs: Sequence[tuple[str, str]], known: dict[str, Axis]) -> Chart:
-    trials, objective = completed(findings), findings.objectives[n]
+def _contour(snapshot: StudySnapshot, n: int, pairs: Sequence[tuple[str, str]], known: dict[str, Axis]) -> Chart:
+    trials, objective = completed(snapshot), snapshot.objectives[n]
     columns = min(COLUMNS, len(pairs))
     rows = math.ceil(len(pairs) / columns)
     shown = small_charts(len(pairs), columns, horizontal_spacing=0.1, vertical_spacing=0.16)
-    others = early(findings)
+    others = early(snapshot)
     surfaces = [surface(known[one], known[other], _with(trials, one, other), n) for one, other in pairs]
     for place, (one, other) in enumerate(pairs):
         at = {"row": place // columns + 1, "col": place % columns + 1}
@@ -62,7 +62,7 @@ def _contour(findings: Findings, n: int, pairs: Sequence[tuple[str, str]], known
     }
     meta = cells(columns, 330)
     shown.update_layout(template="none", height=330 * rows, coloraxis=scale, hovermode="closest", meta=meta)
-    title = "Contours" if len(findings.objectives) == 1 else f"Contours of {objective.name}"
+    title = "Contours" if len(snapshot.objectives) == 1 else f"Contours of {objective.name}"
     says = (
         f"What {objective.name} comes to between the trials (dots), smoothed, for the most important parameters two by "
         "two; orange is best. Empty where no trial is complete."

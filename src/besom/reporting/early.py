@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.reporting.axes import drawable
 from besom.reporting.look import COLOURS, WORDS, clipped, plain
-from besom.study.snapshot import Findings, why
+from besom.study.snapshot import StudySnapshot, why
 
 STATES = (TrialState.PRUNED, TrialState.FAIL)
 MARKERS: dict[TrialState, dict[str, Any]] = {
@@ -18,9 +18,9 @@ MARKERS: dict[TrialState, dict[str, Any]] = {
 }
 
 
-def early(findings: Findings) -> list[FrozenTrial]:
+def early(snapshot: StudySnapshot) -> list[FrozenTrial]:
     """Those that were pruned or failed, by number."""
-    return [trial for trial in findings.trials if trial.state in STATES]
+    return [trial for trial in snapshot.trials if trial.state in STATES]
 
 
 def value_of(trial: FrozenTrial, n: int = 0) -> float | None:

@@ -22,7 +22,7 @@ from besom.reporting.tables import attempts, parameters
 from besom.reporting.timeline import timeline
 from besom.space.space import short
 from besom.study.attrs import KIND, OVERRIDES, REASON
-from besom.study.snapshot import Findings, listed, point, seconds, tie, why
+from besom.study.snapshot import StudySnapshot, listed, point, seconds, tie, why
 from besom.system.storable import on_one_line
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ REASONS = 30  # of failures; a thousand trials may each have their own
 LONGEST = 200  # characters of a reason
 
 
-def page(findings: Findings) -> str:
+def page(snapshot: StudySnapshot) -> str:
     """HTML that loads nothing: it opens from a disk, and in MLflow's sandboxed frame."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -44,17 +44,17 @@ def page(findings: Findings) -> str:
     house = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    shown = [Shown.of(chart) for chart in charts(findings)]
+    shown = [Shown.of(chart) for chart in charts(snapshot)]
     return house.get_template("page.html.j2").render(
-        findings=findings,
-        tiles=list(_tiles(findings)),
-        best=[_Best.of(group, findings) for group in findings.best_groups[:SHOWN]],
-        points=len(findings.best_groups),
-        top=findings.ranked()[:TOP],
-        first=_first(findings),
-        keys=parameters(findings),
-        kinds=_kinds(findings),
-        failures=_failures(findings),
+        snapshot=snapshot,
+        tiles=list(_tiles(snapshot)),
+        best=[_Best.of(group, snapshot) for group in snapshot.best_groups[:SHOWN]],
+        points=len(snapshot.best_groups),
+        top=snapshot.ranked()[:TOP],
+        first=_first(snapshot),
+        keys=parameters(snapshot),
+        kinds=_kinds(snapshot),
+        failures=_failures(snapshot),
         charts=list(_laid_out([chart for chart in shown if chart.figure])),
         missing=[chart for chart in shown if not chart.figure],
         plotly=_library() if any(chart.figure for chart in shown) else "",
@@ -110,17 +110,17 @@ class _Best:
     command: str
 
     @classmethod
-    def of(cls, group: list[FrozenTrial], findings: Findings) -> _Best:
+    def of(cls, group: list[FrozenTrial], snapshot: StudySnapshot) -> _Best:
         trial = group[0]
-        pairs = zip(findings.objectives, trial.values, strict=True)
+        pairs = zip(snapshot.objectives, trial.values, strict=True)
         said = " · ".join(f"{objective.name} {number(value)}" for objective, value in pairs)
-        command = findings.command(trial) if OVERRIDES in trial.user_attrs else ""
+        command = snapshot.command(trial) if OVERRIDES in trial.user_attrs else ""
         return cls(trial.number, said, tie(group, said), command)
 
 
-def _first(findings: Findings) -> list[int]:
+def _first(snapshot: StudySnapshot) -> list[int]:
     """The numbers of those to be marked among the best: not where that is all of them."""
-    best = [trial.number for group in findings.best_groups for trial in group]
+    best = [trial.number for group in snapshot.best_groups for trial in group]
     return best if len(best) < TOP else []
 
 
@@ -138,15 +138,15 @@ def span(time_s: float | None) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _tiles(findings: Findings) -> Iterator[tuple[str, str, str]]:
+def _tiles(snapshot: StudySnapshot) -> Iterator[tuple[str, str, str]]:
     """What stands at the top: a class of colour, a number, and what it counts."""
-    counts = findings.counts
+    counts = snapshot.counts
     for word in ("complete", "pruned", "failed", "running", "waiting"):
         count = getattr(counts, word)
         if count or word in ("complete", "pruned", "failed"):
             yield word, str(count), word
-    yield "", f"{counts.finished} of {findings.n_trials or '?'}", "trials done"
-    time = timeline(findings)
+    yield "", f"{counts.finished} of {snapshot.n_trials or '?'}", "trials done"
+    time = timeline(snapshot)
     if time.bars:
         yield "", span(max(bar.begin + bar.seconds for bar in time.bars)), "of sweeping"
         lost = [bar.seconds for bar in time.bars if bar.trial.state in (TrialState.PRUNED, TrialState.FAIL)]
@@ -154,10 +154,10 @@ def _tiles(findings: Findings) -> Iterator[tuple[str, str, str]]:
         yield "", f"{time.idle_share:.1%}", "slots idle"
 
 
-def _kinds(findings: Findings) -> list[tuple[str, int, str, str]]:
+def _kinds(snapshot: StudySnapshot) -> list[tuple[str, int, str, str]]:
     """Of the failures a kind, how often, its most frequent reason, and which trials; the most frequent kind first."""
     alike: dict[str, list[FrozenTrial]] = defaultdict(list)
-    for trial in findings.trials:
+    for trial in snapshot.trials:
         if trial.state == TrialState.FAIL:
             alike[_kind(trial)].append(trial)
     return [
@@ -179,10 +179,10 @@ def _reason(members: list[FrozenTrial]) -> str:
     return f"{reason} (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else reason
 
 
-def _failures(findings: Findings) -> list[tuple[str, int, str]]:
+def _failures(snapshot: StudySnapshot) -> list[tuple[str, int, str]]:
     """Why, how often, and which trials; the most frequent first."""
     alike: dict[str, list[int]] = defaultdict(list)
-    for trial in findings.trials:
+    for trial in snapshot.trials:
         if trial.state == TrialState.FAIL:
             alike[on_one_line(why(trial), MAX_REASON) or "no reason given"].append(trial.number)
     rows = sorted(alike.items(), key=lambda row: -len(row[1]))

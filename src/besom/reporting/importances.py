@@ -15,7 +15,7 @@ from besom.reporting.chart import Chart, NothingToShow, figure
 from besom.reporting.look import parameter, plain
 from besom.reporting.values import completed
 from besom.study.objective import Objective
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
@@ -37,7 +37,7 @@ class Importance:
     shares: dict[str, float]
 
 
-def importances(findings: Findings) -> list[Importance]:
+def importances(snapshot: StudySnapshot) -> list[Importance]:
     """For each objective by fANOVA, where that is affordable, and by PED-ANOVA.
 
     A parameter that only some trials have is judged on those alone, and not at all where they are fewer than `FEWEST`.
@@ -47,60 +47,60 @@ def importances(findings: Findings) -> list[Importance]:
     Raises:
         NothingToShow: too few trials, or nothing to tell them by.
     """
-    trials = completed(findings)
+    trials = completed(snapshot)
     if len(trials) < FEWEST:
         raise NothingToShow(f"It takes {FEWEST} complete trials to tell parameters apart; there {_are(len(trials))}.")
     if not (names := _searched(trials)):
         raise NothingToShow("No parameter has had two values.")
-    if "importances" not in findings.memo:  # several charts ask
-        findings.memo["importances"] = _judged(findings, trials, names)
-    if not (found := findings.memo["importances"]):
+    if "importances" not in snapshot.memo:  # several charts ask
+        snapshot.memo["importances"] = _judged(snapshot, trials, names)
+    if not (found := snapshot.memo["importances"]):
         raise NothingToShow("No parameter stands out: all complete trials came to about the same.")
     return list(found)
 
 
-def _judged(findings: Findings, trials: Sequence[FrozenTrial], names: Sequence[str]) -> list[Importance]:
+def _judged(snapshot: StudySnapshot, trials: Sequence[FrozenTrial], names: Sequence[str]) -> list[Importance]:
     methods = [FANOVA, PED_ANOVA] if len(trials) <= FANOVA_MOST else [PED_ANOVA]
     found = [
         Importance(objective, method, _shares(trials, names, n, objective, method))
-        for n, objective in enumerate(findings.objectives)
+        for n, objective in enumerate(snapshot.objectives)
         for method in methods
     ]
     return [one for one in found if one.shares]
 
 
-def ranked(findings: Findings) -> list[str]:
+def ranked(snapshot: StudySnapshot) -> list[str]:
     """The parameters that had two values, the most important first; in the order of the space where none is known."""
-    names = _searched(completed(findings))
+    names = _searched(completed(snapshot))
     try:
-        shares = [one.shares for one in importances(findings)]
+        shares = [one.shares for one in importances(snapshot)]
     except NothingToShow:
         return names
     return sorted(names, key=lambda name: -sum(share.get(name, 0.0) for share in shares))
 
 
-def worth_showing(findings: Findings) -> list[str]:
+def worth_showing(snapshot: StudySnapshot) -> list[str]:
     """Raises NothingToShow: no parameter is."""
-    if not (names := ranked(findings)):
+    if not (names := ranked(snapshot)):
         raise NothingToShow("No parameter has had two values.")
     return names
 
 
-def only(most: int, findings: Findings) -> str:
+def only(most: int, snapshot: StudySnapshot) -> str:
     """What to say of a chart that has room for so many parameters."""
-    count = len(ranked(findings))
+    count = len(ranked(snapshot))
     return f" The {most} most important of {count} parameters." if count > most else ""
 
 
-def importance(findings: Findings) -> list[Chart]:
+def importance(snapshot: StudySnapshot) -> list[Chart]:
     """For each objective a chart."""
-    found = importances(findings)
+    found = importances(snapshot)
     objectives = list(dict.fromkeys(one.objective for one in found))
-    return [_chart(findings, [one for one in found if one.objective == objective]) for objective in objectives]
+    return [_chart(snapshot, [one for one in found if one.objective == objective]) for objective in objectives]
 
 
-def _chart(findings: Findings, found: list[Importance]) -> Chart:
-    objective, trials = found[0].objective, completed(findings)
+def _chart(snapshot: StudySnapshot, found: list[Importance]) -> Chart:
+    objective, trials = found[0].objective, completed(snapshot)
     judged = {name for one in found for name in one.shares}
     order = sorted(judged, key=lambda name: -max(one.shares.get(name, 0.0) for one in found))
     labels = {name: parameter(name) + _alone(trials, name) for name in order}
@@ -117,19 +117,19 @@ def _chart(findings: Findings, found: list[Importance]) -> Chart:
         bargap=0.35,
         showlegend=True,
     )
-    several = len(findings.objectives) > 1
+    several = len(snapshot.objectives) > 1
     title = f"Parameter importances of {objective.name}" if several else "Parameter importances"
-    return Chart(title, _said(findings, found, judged, trials), shown, wide=False)
+    return Chart(title, _said(snapshot, found, judged, trials), shown, wide=False)
 
 
-def _said(findings: Findings, found: list[Importance], judged: set[str], trials: list[FrozenTrial]) -> str:
+def _said(snapshot: StudySnapshot, found: list[Importance], judged: set[str], trials: list[FrozenTrial]) -> str:
     name, count, methods = found[0].objective.name, len(trials), {one.method for one in found}
     ways = []
     if FANOVA in methods:
         ways.append(f"the part of the variance of {name} that a parameter explains ({FANOVA})")
     if PED_ANOVA in methods:
         ways.append(f"how far it sets the best {_top(count)} of {count} trials apart ({PED_ANOVA})")
-    each = ", for each objective its own" if len(findings.objectives) > 1 else ""
+    each = ", for each objective its own" if len(snapshot.objectives) > 1 else ""
     said = f"{' and '.join(ways)}{each}."
     said = said[0].upper() + said[1:]
     if len(methods) > 1:

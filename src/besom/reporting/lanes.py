@@ -11,21 +11,21 @@ from besom.reporting.chart import Chart, NothingToShow, figure
 from besom.reporting.look import COLOURS, WORDS, clipped, plain
 from besom.reporting.tables import attempts
 from besom.reporting.timeline import Bar, Timeline, timeline
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 
 UNITS = ((3 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))  # from how many seconds on, each how long
 SHORTEST_S = 0.001  # a bar without length could not be pointed at
 
 
-def lanes(findings: Findings) -> Chart:
+def lanes(snapshot: StudySnapshot) -> Chart:
     """A row for each slot."""
-    found = timeline(findings)
+    found = timeline(snapshot)
     if not found.bars:
         raise NothingToShow("No trial has been begun.")
     rows = {name: row for row, name in enumerate(found.slots)}
     unit, per = unit_of(found)
     shown = figure(
-        list(_bars(found, findings, rows, per)),
+        list(_bars(found, snapshot, rows, per)),
         max(200, 120 + 34 * len(rows)),
         barmode="overlay",
         xaxis={"title": {"text": f"{unit} of sweeping"}, "rangemode": "tozero"},
@@ -41,7 +41,7 @@ def lanes(findings: Findings) -> Chart:
     return Chart("Timeline of slots", _said(found), shown)
 
 
-def _bars(found: Timeline, findings: Findings, rows: dict[str, int], per: float) -> Iterator[Any]:
+def _bars(found: Timeline, snapshot: StudySnapshot, rows: dict[str, int], per: float) -> Iterator[Any]:
     from plotly.graph_objects import Bar as Bars
 
     for state, word in WORDS.items():
@@ -54,7 +54,7 @@ def _bars(found: Timeline, findings: Findings, rows: dict[str, int], per: float)
                 orientation="h",
                 name=f"{word} ({len(bars)})",
                 marker={"color": COLOURS[state], "line": {"width": 0}},
-                customdata=[_details(bar, findings) for bar in bars],
+                customdata=[_details(bar, snapshot) for bar in bars],
                 hovertemplate="%{customdata}<extra></extra>",
             )
 
@@ -83,14 +83,14 @@ def _said(found: Timeline) -> str:
     return said
 
 
-def _details(bar: Bar, findings: Findings) -> str:
+def _details(bar: Bar, snapshot: StudySnapshot) -> str:
     trial = bar.trial
     lines = [
         f"trial {trial.number} {WORDS[trial.state]} in {called(bar.slot)}",
         f"{bar.seconds:.1f} s from {trial.datetime_start:%d %b %H:%M:%S}",
     ]
     if trial.state == TrialState.COMPLETE:
-        lines.append(findings.said(trial))
+        lines.append(snapshot.said(trial))
     return "<br>".join(map(plain, lines))
 
 

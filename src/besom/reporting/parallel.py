@@ -19,7 +19,7 @@ from besom.reporting.importances import only, worth_showing
 from besom.reporting.look import BEST, COLOURS, SCALE, parameter, plain, shortened
 from besom.reporting.values import completed
 from besom.study.objective import Objective
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 
 MOST = 12  # parameters
 MANY = 30  # lines, which are drawn thinner
@@ -38,20 +38,20 @@ class Lane:
     ticks: dict[float, str]
 
 
-def parallel(findings: Findings) -> Chart:
-    complete, others, names = completed(findings), early(findings), worth_showing(findings)[:MOST]
+def parallel(snapshot: StudySnapshot) -> Chart:
+    complete, others, names = completed(snapshot), early(snapshot), worth_showing(snapshot)[:MOST]
     if len(complete) < 2:
         raise NothingToShow("It takes two complete trials to compare.")
     trials = [*complete, *(trial for trial in others if trial.params)]
     known = axes(trials)
     lanes = [
         _of_objective(objective, [value_of(trial, n) for trial in trials])
-        for n, objective in enumerate(findings.objectives)
+        for n, objective in enumerate(snapshot.objectives)
     ]
     lanes += [_of_parameter(known[name], trials) for name in names]
     absent = any(place == ABSENT for lane in lanes for place in lane.places)
     shown = figure(
-        list(_traces(findings, trials, lanes)),
+        list(_traces(snapshot, trials, lanes)),
         480,
         xaxis={
             "tickvals": list(range(len(lanes))),
@@ -74,16 +74,16 @@ def parallel(findings: Findings) -> Chart:
     says += said(others, "dashed", "dotted", edge=False)
     if absent:
         says += " At ∅ a trial has no such parameter."
-    if any(lane.places.count(ABSENT) for lane in lanes[: len(findings.objectives)]):
+    if any(lane.places.count(ABSENT) for lane in lanes[: len(snapshot.objectives)]):
         says += " One without a value begins there."
-    return Chart("Parallel coordinates", says + only(MOST, findings), shown, least_px=LANE_PX * len(lanes) + 60)
+    return Chart("Parallel coordinates", says + only(MOST, snapshot), shown, least_px=LANE_PX * len(lanes) + 60)
 
 
-def _traces(findings: Findings, trials: Sequence[FrozenTrial], lanes: Sequence[Lane]) -> Iterator[Any]:
+def _traces(snapshot: StudySnapshot, trials: Sequence[FrozenTrial], lanes: Sequence[Lane]) -> Iterator[Any]:
     """The better on top of the worse."""
     from plotly.graph_objects import Scatter
 
-    for word, colour, width, members, dash in _groups(findings, trials):
+    for word, colour, width, members, dash in _groups(snapshot, trials):
         if not members:
             continue
         faint = 0.9 if width > 1.5 else max(0.2, min(0.6, 60 / len(trials)))
@@ -107,26 +107,26 @@ def _traces(findings: Findings, trials: Sequence[FrozenTrial], lanes: Sequence[L
 Group = tuple[str, str, float, list[int], str]  # a word, a colour, a width, places in the list of trials, dashes
 
 
-def _groups(findings: Findings, trials: Sequence[FrozenTrial]) -> list[Group]:
+def _groups(snapshot: StudySnapshot, trials: Sequence[FrozenTrial]) -> list[Group]:
     """Failed and pruned trials below those that are complete."""
     of = {state: [n for n, trial in enumerate(trials) if trial.state == state] for state in COLOURS}
     return [
         ("failed", COLOURS[TrialState.FAIL], 1.0, of[TrialState.FAIL], "dot"),
         ("pruned", COLOURS[TrialState.PRUNED], 1.0, of[TrialState.PRUNED], "dash"),
-        *((*group, "solid") for group in _complete(findings, trials, of[TrialState.COMPLETE])),
+        *((*group, "solid") for group in _complete(snapshot, trials, of[TrialState.COMPLETE])),
     ]
 
 
 def _complete(
-    findings: Findings, trials: Sequence[FrozenTrial], complete: Sequence[int]
+    snapshot: StudySnapshot, trials: Sequence[FrozenTrial], complete: Sequence[int]
 ) -> list[tuple[str, str, float, list[int]]]:
     grey, blue, green = SCALE[0][1], SCALE[1][1], BEST
-    if len(findings.objectives) > 1:
-        front = {trial.number for trial in findings.best}
+    if len(snapshot.objectives) > 1:
+        front = {trial.number for trial in snapshot.best}
         inside = [n for n in complete if trials[n].number in front]
         outside = [n for n in complete if trials[n].number not in front]
         return [("dominated", str(grey), 1.0, outside), ("Pareto front", green, 2.2, inside)]
-    sign = -1 if findings.objectives[0].direction == "maximize" else 1
+    sign = -1 if snapshot.objectives[0].direction == "maximize" else 1
     order = sorted(complete, key=lambda n: sign * trials[n].values[0])
     tenth, half = max(1, len(order) // 10), max(1, len(order) // 2)
     return [

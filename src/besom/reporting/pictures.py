@@ -17,7 +17,7 @@ from besom.reporting.lanes import SHORTEST_S, called, unit_of
 from besom.reporting.look import BEST, COLOURS, WORDS, clipped, parameter
 from besom.reporting.timeline import timeline
 from besom.reporting.values import completed, so_far
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,17 +27,17 @@ DPI = 144
 ABOVE: dict[str, Any] = {"frameon": False, "ncols": 5, "loc": "lower left", "bbox_to_anchor": (0, 1)}  # a legend
 
 
-def pictures(findings: Findings, folder: Path) -> Iterator[Path]:
+def pictures(snapshot: StudySnapshot, folder: Path) -> Iterator[Path]:
     """Those that the study has enough for."""
-    several = len(findings.objectives) > 1
-    made: dict[str, Callable[[Findings], Figure]] = {
+    several = len(snapshot.objectives) > 1
+    made: dict[str, Callable[[StudySnapshot], Figure]] = {
         "pareto_front.png" if several else "history.png": _pareto if several else _history,
         "importances.png": _importances,
         "timeline.png": _timeline,
     }
     for name, draw in made.items():
         try:
-            picture = draw(findings)
+            picture = draw(snapshot)
         except NothingToShow:
             continue
         with warnings.catch_warnings():
@@ -46,10 +46,10 @@ def pictures(findings: Findings, folder: Path) -> Iterator[Path]:
         yield folder / name
 
 
-def _history(findings: Findings) -> Figure:
-    [objective], others = findings.objectives, early(findings)
+def _history(snapshot: StudySnapshot) -> Figure:
+    [objective], others = snapshot.objectives, early(snapshot)
     lasts = [value for trial in others if (value := value_of(trial)) is not None]
-    trials = completed(findings, or_none=bool(lasts))
+    trials = completed(snapshot, or_none=bool(lasts))
     numbers, values = [trial.number for trial in trials], [trial.values[0] for trial in trials]
     ends, edge = with_edge(window([*values, *lasts]), others)
     figure, axes = _paper(8, 4)
@@ -58,7 +58,7 @@ def _history(findings: Findings) -> Figure:
             numbers, values, s=18, color=COLOURS[TrialState.COMPLETE], alpha=0.8, linewidths=0, label="complete"
         )
         best = so_far([*values, values[-1]], objective.direction)
-        steps = [*numbers, findings.trials[-1].number]
+        steps = [*numbers, snapshot.trials[-1].number]
         axes.plot(steps, best, color=BEST, linewidth=2, drawstyle="steps-post", label="best so far")
     for state, sign in ((TrialState.PRUNED, "x"), (TrialState.FAIL, "v")):
         if members := [trial for trial in others if trial.state == state]:
@@ -72,9 +72,9 @@ def _history(findings: Findings) -> Figure:
     return figure
 
 
-def _pareto(findings: Findings) -> Figure:
+def _pareto(snapshot: StudySnapshot) -> Figure:
     """Of the first two objectives."""
-    trials, front = completed(findings), {trial.number for trial in findings.best}
+    trials, front = completed(snapshot), {trial.number for trial in snapshot.best}
     figure, axes = _paper(6.5, 5)
     for word, colour, members in (
         ("dominated", COLOURS[TrialState.COMPLETE], [trial for trial in trials if trial.number not in front]),
@@ -83,19 +83,19 @@ def _pareto(findings: Findings) -> Figure:
         x, y = ([trial.values[n] for trial in members] for n in (0, 1))
         axes.scatter(x, y, s=24, color=colour, alpha=0.8, linewidths=0, label=word)
     for name, n in ((axes.set_xlabel, 0), (axes.set_ylabel, 1)):
-        name(_plain(f"{findings.objectives[n].name} ({findings.objectives[n].direction})"))
+        name(_plain(f"{snapshot.objectives[n].name} ({snapshot.objectives[n].direction})"))
     axes.legend(**ABOVE)
     return figure
 
 
-def _importances(findings: Findings) -> Figure:
-    found, names = importances(findings), list(reversed(ranked(findings)))
+def _importances(snapshot: StudySnapshot) -> Figure:
+    found, names = importances(snapshot), list(reversed(ranked(snapshot)))
     figure, axes = _paper(8, 1.2 + 0.32 * len(names) * len(found))
     thick = 0.7 / len(found)
     for n, one in enumerate(found):
         places = [place + (n - (len(found) - 1) / 2) * thick for place in range(len(names))]
         lengths = [one.shares.get(name, 0.0) for name in names]
-        label = f"{one.objective.name} ({one.method})" if len(findings.objectives) > 1 else one.method
+        label = f"{one.objective.name} ({one.method})" if len(snapshot.objectives) > 1 else one.method
         axes.barh(places, lengths, thick * 0.9, color=SHADES[n % len(SHADES)], label=_plain(label))
     axes.set_yticks(range(len(names)), [_plain(parameter(name)) for name in names])
     axes.xaxis.set_major_formatter("{x:.0%}")
@@ -104,8 +104,8 @@ def _importances(findings: Findings) -> Figure:
     return figure
 
 
-def _timeline(findings: Findings) -> Figure:
-    found = timeline(findings)
+def _timeline(snapshot: StudySnapshot) -> Figure:
+    found = timeline(snapshot)
     if not found.bars:
         raise NothingToShow("No trial has been begun.")
     rows = {name: row for row, name in enumerate(found.slots)}

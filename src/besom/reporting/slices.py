@@ -16,26 +16,30 @@ from besom.reporting.look import BAR, BEST, SCALE, parameter, plain
 from besom.reporting.values import completed
 from besom.space.value import as_text
 from besom.study.objective import Objective
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 
 MOST = 24  # parameters
 COLUMNS = 3
 MANY = 300  # trials, whose dots are fainter
 
 
-def slices(findings: Findings) -> list[Chart]:
+def slices(snapshot: StudySnapshot) -> list[Chart]:
     """For each objective a chart."""
-    trials, others, names = completed(findings), early(findings), worth_showing(findings)[:MOST]
+    trials, others, names = completed(snapshot), early(snapshot), worth_showing(snapshot)[:MOST]
     known = axes([*trials, *others])
     return [
-        _slices(findings, n, trials, others, [known[name] for name in names]) for n in range(len(findings.objectives))
+        _slices(snapshot, n, trials, others, [known[name] for name in names]) for n in range(len(snapshot.objectives))
     ]
 
 
 def _slices(
-    findings: Findings, n: int, trials: Sequence[FrozenTrial], others: Sequence[FrozenTrial], searched: Sequence[Axis]
+    snapshot: StudySnapshot,
+    n: int,
+    trials: Sequence[FrozenTrial],
+    others: Sequence[FrozenTrial],
+    searched: Sequence[Axis],
 ) -> Chart:
-    objective = findings.objectives[n]
+    objective = snapshot.objectives[n]
     columns = min(COLUMNS, len(searched))
     rows = math.ceil(len(searched) / columns)
     values = [value for trial in (*trials, *others) if (value := value_of(trial, n)) is not None]
@@ -44,14 +48,14 @@ def _slices(
     for place, axis in enumerate(searched):
         at = {"row": place // columns + 1, "col": place % columns + 1}
         for trace in (
-            _dots(findings, _with(trials, axis), axis, n),
+            _dots(snapshot, _with(trials, axis), axis, n),
             *_marks(_with(others, axis), axis, n, edge, objective),
         ):
             shown.add_trace(trace, **at)
         shown.update_xaxes(axis.as_plotly(), **at)
         side = {"title": {"text": plain(objective.name)}} if at["col"] == 1 else {"showticklabels": False}
         shown.update_yaxes({"range": ends, **side}, **at)
-    scale = {"colorscale": SCALE, "cmin": 0, "cmax": max(1, len(findings.trials) - 1)}
+    scale = {"colorscale": SCALE, "cmin": 0, "cmax": max(1, len(snapshot.trials) - 1)}
     scale["colorbar"] = {"title": {"text": "trial"}, **BAR}
     meta = cells(columns, 270, shares_y=True) | {"title": plain(objective.name)}
     shown.update_layout(template="none", height=270 * rows, hovermode="closest", coloraxis=scale, meta=meta)
@@ -60,8 +64,8 @@ def _slices(
         + said(others)
         + far_off(beyond(values, ends), "value")
     )
-    title = "Slices" if len(findings.objectives) == 1 else f"Slices of {objective.name}"
-    return Chart(title, says + only(MOST, findings), shown)
+    title = "Slices" if len(snapshot.objectives) == 1 else f"Slices of {objective.name}"
+    return Chart(title, says + only(MOST, snapshot), shown)
 
 
 def _with(trials: Sequence[FrozenTrial], axis: Axis) -> list[FrozenTrial]:
@@ -76,11 +80,11 @@ def _marks(trials: Sequence[FrozenTrial], axis: Axis, n: int, edge: float, objec
     return marks(trials, lambda trial: _spread(axis, trial), height, plain(objective.name), showlegend=False)
 
 
-def _dots(findings: Findings, trials: Sequence[FrozenTrial], axis: Axis, n: int) -> Any:
+def _dots(snapshot: StudySnapshot, trials: Sequence[FrozenTrial], axis: Axis, n: int) -> Any:
     """The best on top of the others."""
     from plotly.graph_objects import Scatter
 
-    best = {trial.number for group in findings.best_groups for trial in group}
+    best = {trial.number for group in snapshot.best_groups for trial in group}
     trials = sorted(trials, key=lambda trial: trial.number in best)
     return Scatter(
         x=[_spread(axis, trial) for trial in trials],
@@ -95,7 +99,7 @@ def _dots(findings: Findings, trials: Sequence[FrozenTrial], axis: Axis, n: int)
             "line": {"color": BEST, "width": [2.0 if trial.number in best else 0.0 for trial in trials]},
         },
         showlegend=False,
-        hovertemplate=_hover(axis, findings.objectives[n]),
+        hovertemplate=_hover(axis, snapshot.objectives[n]),
     )
 
 

@@ -11,21 +11,21 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.reporting.axes import beyond, drawable, far_off, whole, window
 from besom.reporting.chart import Chart, NothingToShow, figure
 from besom.reporting.look import BEST, COLOURS, WORDS, plain
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 
 MANY = 150  # trials, whose lines are drawn thinner
 
 
-def steps(findings: Findings) -> Chart:
-    if len(findings.objectives) > 1:
+def steps(snapshot: StudySnapshot) -> Chart:
+    if len(snapshot.objectives) > 1:
         raise NothingToShow("With several objectives Optuna takes no values while a trial runs.")
-    trials = [trial for trial in findings.trials if trial.intermediate_values]
+    trials = [trial for trial in snapshot.trials if trial.intermediate_values]
     values = [value for trial in trials for value in trial.intermediate_values.values() if drawable(value)]
     if not values:
         raise NothingToShow("No trial has reported a value on its way.")
-    name, ends = findings.objectives[0].name, window(values)
+    name, ends = snapshot.objectives[0].name, window(values)
     shown = figure(
-        list(_traces(trials, {trial.number for trial in findings.best}, plain(name))),
+        list(_traces(trials, {trial.number for trial in snapshot.best}, plain(name))),
         380,
         xaxis={"title": {"text": "step"}, **whole(max(max(trial.intermediate_values) for trial in trials))},
         yaxis={"title": {"text": plain(name)}, "range": ends},

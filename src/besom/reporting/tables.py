@@ -13,23 +13,23 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.reporting.look import WORDS
 from besom.space.space import as_text
 from besom.study.attrs import ENDS, OVERRIDES
-from besom.study.snapshot import Findings, point, seconds, slot, tie, why
+from besom.study.snapshot import StudySnapshot, point, seconds, slot, tie, why
 
 ABOUT = ("number", "state", "seconds", "attempts", "slot", "start", "end", "run", "reason")
 
 
-def trials_csv(findings: Findings) -> str:
+def trials_csv(snapshot: StudySnapshot) -> str:
     """Numbers as Python writes them, so that none is rounded; parameters as an override takes them, None as `null`.
 
     A parameter called like another column has `params.` before its name, an objective `objective.`.
     """
-    keys = parameters(findings)
+    keys = parameters(snapshot)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(_header(findings, keys))
-    for trial in findings.trials:
-        values, here = trial.values or [None] * len(findings.objectives), point(trial)
-        number, state, *about = _about(trial, findings)
+    rows.writerow(_header(snapshot, keys))
+    for trial in snapshot.trials:
+        values, here = trial.values or [None] * len(snapshot.objectives), point(trial)
+        number, state, *about = _about(trial, snapshot)
         rows.writerow(
             [
                 *(number, state, *("" if value is None else repr(value) for value in values)),
@@ -40,15 +40,15 @@ def trials_csv(findings: Findings) -> str:
     return text.getvalue()
 
 
-def best_yaml(findings: Findings) -> str:
+def best_yaml(snapshot: StudySnapshot) -> str:
     """The best trial, or a list: the Pareto front."""
     import yaml
 
-    several = len(findings.objectives) > 1
-    best = [_as_mapping(trial, findings) for trial in findings.best]
-    what = f"the Pareto front of study {findings.name!r}" if several else f"the best trial of study {findings.name!r}"
-    aim = ", ".join(f"{objective.direction} {objective.name}" for objective in findings.objectives)
-    shared = [tie(group, findings.said(group[0])) for group in findings.best_groups]
+    several = len(snapshot.objectives) > 1
+    best = [_as_mapping(trial, snapshot) for trial in snapshot.best]
+    what = f"the Pareto front of study {snapshot.name!r}" if several else f"the best trial of study {snapshot.name!r}"
+    aim = ", ".join(f"{objective.direction} {objective.name}" for objective in snapshot.objectives)
+    shared = [tie(group, snapshot.said(group[0])) for group in snapshot.best_groups]
     head = [
         f"# {what} ({aim}){'' if best else ': no trial is complete yet'}",
         *(f"# {line}" for line in shared if line),
@@ -62,9 +62,9 @@ def best_yaml(findings: Findings) -> str:
     )
 
 
-def parameters(findings: Findings) -> list[str]:
+def parameters(snapshot: StudySnapshot) -> list[str]:
     """The config keys that a trial of the study has."""
-    return list(dict.fromkeys(key for trial in findings.trials for key in point(trial)))
+    return list(dict.fromkeys(key for trial in snapshot.trials for key in point(trial)))
 
 
 def attempts(trial: FrozenTrial) -> int:
@@ -73,9 +73,9 @@ def attempts(trial: FrozenTrial) -> int:
     return len(trial.user_attrs.get(ENDS, ())) + begun
 
 
-def _header(findings: Findings, keys: list[str]) -> list[str]:
+def _header(snapshot: StudySnapshot, keys: list[str]) -> list[str]:
     taken = list(ABOUT)
-    objectives = [_free(name, f"objective.{name}", taken) for name in _names(findings)]
+    objectives = [_free(name, f"objective.{name}", taken) for name in _names(snapshot)]
     params = [_free(key, f"params.{key}", taken) for key in keys]
     return [*ABOUT[:2], *objectives, *params, *ABOUT[2:]]
 
@@ -85,7 +85,7 @@ def _free(name: str, otherwise: str, taken: list[str]) -> str:
     return taken[-1]
 
 
-def _about(trial: FrozenTrial, findings: Findings) -> Iterator[Any]:
+def _about(trial: FrozenTrial, snapshot: StudySnapshot) -> Iterator[Any]:
     yield trial.number
     yield WORDS[trial.state]
     took = seconds(trial)
@@ -94,7 +94,7 @@ def _about(trial: FrozenTrial, findings: Findings) -> Iterator[Any]:
     yield slot(trial)
     yield _iso(trial.datetime_start)
     yield _iso(trial.datetime_complete)
-    yield findings.run_id(trial) or ""
+    yield snapshot.run_id(trial) or ""
     yield why(trial)
 
 
@@ -103,18 +103,18 @@ def _iso(moment: datetime | None) -> str:
     return moment.isoformat() if moment else ""
 
 
-def _as_mapping(trial: FrozenTrial, findings: Findings) -> dict[str, Any]:
+def _as_mapping(trial: FrozenTrial, snapshot: StudySnapshot) -> dict[str, Any]:
     """One that a fork has adopted was not made by overrides of this study's."""
-    how = {"command": findings.command(trial), "overrides": list(trial.user_attrs.get(OVERRIDES, ()))}
+    how = {"command": snapshot.command(trial), "overrides": list(trial.user_attrs.get(OVERRIDES, ()))}
     return {
         "number": trial.number,
-        "values": dict(zip(_names(findings), trial.values, strict=True)),
+        "values": dict(zip(_names(snapshot), trial.values, strict=True)),
         **(how if OVERRIDES in trial.user_attrs else {}),
         "params": point(trial),
     }
 
 
-def _names(findings: Findings) -> list[str]:
+def _names(snapshot: StudySnapshot) -> list[str]:
     """Of the objectives; two may be called alike."""
-    names = [objective.name for objective in findings.objectives]
-    return [one.key if names.count(one.name) > 1 else one.name for one in findings.objectives]
+    names = [objective.name for objective in snapshot.objectives]
+    return [one.key if names.count(one.name) > 1 else one.name for one in snapshot.objectives]

@@ -10,7 +10,7 @@ from itertools import groupby
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.study.attrs import FORKED
-from besom.study.snapshot import Findings, slot
+from besom.study.snapshot import StudySnapshot, slot
 
 PAUSE_S = 60.0  # in which nothing ran at all: between two sessions, which is nobody's idleness
 
@@ -43,12 +43,12 @@ class Timeline:
         return self.idle_s / (self.busy_s + self.idle_s or 1.0)
 
 
-def timeline(findings: Findings) -> Timeline:
+def timeline(snapshot: StudySnapshot) -> Timeline:
     """What is known: of a trial its last attempt."""
     bars: list[Bar] = []
     pauses: list[float] = []
     busy = idle = at = 0.0
-    for session in _sessions(_spans(findings)):
+    for session in _sessions(_spans(snapshot)):
         first, last = session[0][0], max(end for _, end, _ in session)
         if bars:
             pauses.append(at)
@@ -60,24 +60,24 @@ def timeline(findings: Findings) -> Timeline:
     return Timeline(tuple(bars), tuple(pauses), busy, idle)
 
 
-def _spans(findings: Findings) -> list[Span]:
+def _spans(snapshot: StudySnapshot) -> list[Span]:
     """Without what waits: of a trial that was given back no attempt is known any more."""
     began = [
         (trial.datetime_start, trial)
-        for trial in findings.trials
+        for trial in snapshot.trials
         if trial.datetime_start and trial.state != TrialState.WAITING and FORKED not in trial.user_attrs
     ]
-    now = _now(findings)
+    now = _now(snapshot)
     spans = ((start, max(start, trial.datetime_complete or now), trial) for start, trial in began)
     return sorted(spans, key=lambda span: (span[0], span[2].number))
 
 
-def _now(findings: Findings) -> datetime:
+def _now(snapshot: StudySnapshot) -> datetime:
     """For trials without an end; of a sweep that has died the last moment in which something happened."""
-    if findings.supervisor and findings.supervisor.seems_alive():
+    if snapshot.supervisor and snapshot.supervisor.seems_alive():
         return datetime.now()
     moments = [
-        moment for trial in findings.trials for moment in (trial.datetime_start, trial.datetime_complete) if moment
+        moment for trial in snapshot.trials for moment in (trial.datetime_start, trial.datetime_complete) if moment
     ]
     return max(moments, default=datetime.now())
 

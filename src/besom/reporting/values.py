@@ -14,7 +14,7 @@ from besom.reporting.chart import Chart, NothingToShow, cells, figure, small_cha
 from besom.reporting.early import early, marks, said, value_of, with_edge
 from besom.reporting.look import BEST, COLOURS, plain
 from besom.study.objective import Objective
-from besom.study.snapshot import Findings, listed
+from besom.study.snapshot import StudySnapshot, listed
 
 MAX_PAIRS = 6  # of objectives, each with a chart of its own
 COLUMNS = 3
@@ -22,13 +22,13 @@ SIZE = 7  # pixels of a dot
 DOMINATED: dict[str, Any] = {"color": COLOURS[TrialState.COMPLETE], "opacity": 0.5}
 
 
-def completed(findings: Findings, *, or_none: bool = False) -> list[FrozenTrial]:
+def completed(snapshot: StudySnapshot, *, or_none: bool = False) -> list[FrozenTrial]:
     """Those that a chart can place.
 
     Raises:
         NothingToShow: there are none; unless `or_none`.
     """
-    complete = [trial for trial in findings.trials if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in snapshot.trials if trial.state == TrialState.COMPLETE]
     placed = [trial for trial in complete if all(map(drawable, trial.values))]
     if or_none:
         return placed
@@ -44,13 +44,13 @@ def so_far(values: Iterable[float], direction: str) -> list[float]:
     return list(accumulate(values, max if direction == "maximize" else min))
 
 
-def history(findings: Findings) -> Chart:
-    [objective], others = findings.objectives, early(findings)
+def history(snapshot: StudySnapshot) -> Chart:
+    [objective], others = snapshot.objectives, early(snapshot)
     lasts = [value for trial in others if (value := value_of(trial)) is not None]
-    trials = completed(findings, or_none=bool(lasts))
+    trials = completed(snapshot, or_none=bool(lasts))
     values = [trial.values[0] for trial in trials]
     name, (ends, edge) = plain(objective.name), with_edge(window([*values, *lasts]), others)
-    last = findings.trials[-1].number
+    last = snapshot.trials[-1].number
     margin = max(0.5, 0.015 * last)
     shown = figure(
         [
@@ -63,7 +63,7 @@ def history(findings: Findings) -> Chart:
         hovermode="closest",
     )
     says = f"Each trial's {objective.name}, in the order in which they were begun, to {objective.direction}."
-    says += said(others) + _left_out(findings, trials, beyond([*values, *lasts], ends))
+    says += said(others) + _left_out(snapshot, trials, beyond([*values, *lasts], ends))
     return Chart("Optimisation history", says, shown)
 
 
@@ -98,47 +98,47 @@ def _dots_and_line(numbers: list[int], values: list[float], last: int, objective
     ]
 
 
-def pareto(findings: Findings) -> Chart:
-    trials = completed(findings)
-    pairs = list(combinations(range(len(findings.objectives)), 2))[:MAX_PAIRS]
+def pareto(snapshot: StudySnapshot) -> Chart:
+    trials = completed(snapshot)
+    pairs = list(combinations(range(len(snapshot.objectives)), 2))[:MAX_PAIRS]
     columns = min(COLUMNS, len(pairs))
     rows = math.ceil(len(pairs) / columns)
     shown = small_charts(len(pairs), columns, horizontal_spacing=0.09, vertical_spacing=0.2)
     for place, (x, y) in enumerate(pairs):
         at = {"row": place // columns + 1, "col": place % columns + 1}
-        shown.add_traces(_front(findings, trials, x, y, legend=place == 0), at["row"], at["col"])
+        shown.add_traces(_front(snapshot, trials, x, y, legend=place == 0), at["row"], at["col"])
         for update, objective in ((shown.update_xaxes, x), (shown.update_yaxes, y)):
-            update(title_text=_aim(findings.objectives[objective]), nticks=6, tickangle=0, **at)
+            update(title_text=_aim(snapshot.objectives[objective]), nticks=6, tickangle=0, **at)
     shown.update_layout(
         template="none", height=420 if columns < COLUMNS else 380 * rows, legend={"itemsizing": "constant"}
     )
     if len(pairs) > 1:
         shown.update_layout(meta=cells(columns, 360))
-    says = f"No trial beats one of the front in every objective. {_front_said(findings)}"
-    says += _left_out(findings, trials, 0) + _without_values(findings)
+    says = f"No trial beats one of the front in every objective. {_front_said(snapshot)}"
+    says += _left_out(snapshot, trials, 0) + _without_values(snapshot)
     return Chart("Pareto front", says, shown)
 
 
-def _front_said(findings: Findings) -> str:
+def _front_said(snapshot: StudySnapshot) -> str:
     """How many points the front has: of many trials with equal values one dot is seen."""
-    trials, points = len(findings.best), len(findings.best_groups)
+    trials, points = len(snapshot.best), len(snapshot.best_groups)
     where = "one point" if points == 1 else f"{points} points"
     said = f"The front has {trials} trial{'s' * (trials != 1)} at {where}"
     return f"{said}; a dot of several trials is larger, and says how many." if points < trials else f"{said}."
 
 
-def _without_values(findings: Findings) -> str:
-    counts = findings.counts
+def _without_values(snapshot: StudySnapshot) -> str:
+    counts = snapshot.counts
     words = [f"{count} {word}" for count, word in ((counts.pruned, "pruned"), (counts.failed, "failed")) if count]
     return f" Without values, and so not shown: {' and '.join(words)}." if words else ""
 
 
-def _front(findings: Findings, trials: Sequence[FrozenTrial], x: int, y: int, *, legend: bool) -> list[Any]:
+def _front(snapshot: StudySnapshot, trials: Sequence[FrozenTrial], x: int, y: int, *, legend: bool) -> list[Any]:
     """The dominated trials, and the front on top of them."""
     from plotly.graph_objects import Scatter
 
-    front = {trial.number for trial in findings.best}
-    one, other = (plain(findings.objectives[n].name) for n in (x, y))
+    front = {trial.number for trial in snapshot.best}
+    one, other = (plain(snapshot.objectives[n].name) for n in (x, y))
     traces = []
     for group, marker, size, members in (
         ("dominated", DOMINATED, SIZE, [trial for trial in trials if trial.number not in front]),
@@ -175,6 +175,6 @@ def _aim(objective: Objective) -> str:
     return f"{plain(objective.name)} ({objective.direction})"
 
 
-def _left_out(findings: Findings, shown: Sequence[FrozenTrial], far: int) -> str:
-    infinite = findings.counts.complete - len(shown)
+def _left_out(snapshot: StudySnapshot, shown: Sequence[FrozenTrial], far: int) -> str:
+    infinite = snapshot.counts.complete - len(shown)
     return (f" Not shown: {infinite} with an infinite value." if infinite else "") + far_off(far, "trial")

@@ -24,9 +24,9 @@ SUPERVISOR = "besom.supervisor"
 LEASE_S = "besom.lease_s"  # seconds without a beat after which a holder is taken for dead; None: for ever
 OPENED = "besom.opened"  # by its supervisor, for trials to begin
 STOP = "besom.stop"
-SETTLED = "besom.settled"  # by its app before its first trial, for all of them: overrides, why, and of which data
+PREPARED = "besom.prepared"  # by its app before its first trial, for all of them: overrides, why, and of which data
 FOUND = "besom.found"  # the facts of other data than the study began with
-SETTLER = "besom.settler"  # who asks the app just now
+PREPARER = "besom.preparer"  # who asks the app just now
 
 # of a trial
 RUN = "besom.run"  # in MLflow

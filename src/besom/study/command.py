@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from besom.config.redaction import public_override
+from besom.config.redaction import redacted_override
 from besom.study.attrs import COMMAND
 from besom.study.study import Study
 
@@ -27,7 +27,7 @@ class Command:
     def mine(cls) -> Self:
         main = sys.modules["__main__"]
         app = ("-m", main.__spec__.name) if main.__spec__ else (sys.argv[0],)
-        arguments = tuple(public_override(argument) for argument in sys.argv[1:])
+        arguments = tuple(redacted_override(argument) for argument in sys.argv[1:])
         return cls(app, arguments, str(Path.cwd()), os.environ.get("BESOM_SWEEPS"))
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from besom.config.redaction import public
+from besom.config.redaction import redacted
 from besom.space.space import Space, Value, pairs, plain
 
 NOT_MEASURED = frozenset({"hydra", "tracking"})  # sections
@@ -36,7 +36,7 @@ def fingerprint(space: Space, composed: Composed) -> dict[str, str]:
     found: dict[str, dict[str, list[Mapping[str, Value]]]] = defaultdict(lambda: defaultdict(list))
     for point, config in composed:
         options = {key: value for key, value in point.items() if plain(key) in config.hydra.runtime.choices}
-        for key, value in _flat(public(config)):
+        for key, value in _flat(redacted(config)):
             if key not in searched:
                 found[key][json.dumps(value, sort_keys=True, default=str)].append(options)
     return dict(sorted(_named(found, len(composed))))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.errors import InputError
 from besom.system.encoding import say
 from besom.system.locks import sqlite_file
@@ -38,7 +38,7 @@ def claim(folder: Path, study_id: str, name: str, storage: str) -> Path:
     own = folder / f"study-{safe}"
     for place in chain([folder, own], (Path(f"{own}-{n}") for n in count(2))):
         try:
-            if _is_taken_by(place, study_id, {"id": study_id, "name": name, "storage": masked(storage)}):
+            if _is_taken_by(place, study_id, {"id": study_id, "name": name, "storage": redact(storage)}):
                 if place != folder:
                     say(f"study {name}: {folder} {_said(folder)}; the trials of this study go to {place}", flush=True)
                 return place
@@ -56,7 +56,7 @@ def keep_claim(folder: Path, study_id: str, name: str, storage: str) -> None:
         InputError: another study has it.
     """
     try:
-        if _is_taken_by(folder, study_id, {"id": study_id, "name": name, "storage": masked(storage)}, again=True):
+        if _is_taken_by(folder, study_id, {"id": study_id, "name": name, "storage": redact(storage)}, again=True):
             return
     except OSError as error:
         raise InputError(

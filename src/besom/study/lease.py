@@ -84,7 +84,7 @@ def _has_the_shape(attr: Any) -> bool:
     )
 
 
-def held_by(trial: FrozenTrial) -> Lease | None:
+def lease_of(trial: FrozenTrial) -> Lease | None:
     return Lease.from_attr(trial.user_attrs.get(LEASE), trial.user_attrs.get(BEAT))
 
 
@@ -95,7 +95,7 @@ class _Seen:
     silent_s: float = 0.0
 
 
-class Watch:
+class LeaseMonitor:
     """Remembers when each lease was last seen to beat.
 
     Of the time between two looks at most a quarter of a lease counts as silence: the storage may have been away, for
@@ -115,7 +115,7 @@ class Watch:
         self._looked = now
         return True
 
-    def stopped(self, who: Any, lease: Lease | None) -> bool:
+    def has_expired(self, who: Any, lease: Lease | None) -> bool:
         """`lease` None: its holder died between taking and signing; it is given one lease's time too."""
         if lease is not None and lease.is_dead():
             return True

@@ -10,7 +10,7 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import TrialState
 from sqlalchemy import func, select
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.errors import InputError, near
 from besom.study.attrs import FOLDER, N_TRIALS, SUPERVISOR
 from besom.study.lease import Lease
@@ -22,7 +22,7 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
-class Glance:
+class StudySummary:
     """A study, of which no trial was read."""
 
     name: str
@@ -58,7 +58,7 @@ def chosen(url: str, name: str | None) -> Study:
     return chosen_among(url, name)[0]
 
 
-def chosen_among(url: str, name: str | None) -> tuple[Study, Iterator[Glance]]:
+def chosen_among(url: str, name: str | None) -> tuple[Study, Iterator[StudySummary]]:
     """And all others, each at a glance; the storage is opened once, which takes a tenth of a second.
 
     Raises:
@@ -67,12 +67,12 @@ def chosen_among(url: str, name: str | None) -> tuple[Study, Iterator[Glance]]:
     storage = _opened(url)
     names = _names(storage, url, name)
     if not names:
-        raise InputError(f"nothing has been swept in {masked(url)}; or name another: --storage URL")
+        raise InputError(f"nothing has been swept in {redact(url)}; or name another: --storage URL")
     study = Study(url, name or names[-1], storage=storage)
     return study, (glance for glance in _glances(storage) if glance.name != study.name)
 
 
-def _glances(storage: BesomStorage) -> Iterator[Glance]:
+def _glances(storage: BesomStorage) -> Iterator[StudySummary]:
     """All of besom's, the last begun at the end."""
     finished = _finished(storage)
     for study in _begun(storage):
@@ -80,7 +80,7 @@ def _glances(storage: BesomStorage) -> Iterator[Glance]:
         is_swept = supervisor is not None and supervisor.seems_alive()
         asked = study.user_attrs.get(N_TRIALS) or 0
         asked = asked if isinstance(asked, int) else 0
-        yield Glance(study.study_name, finished.get(study._study_id, 0), asked, is_swept)
+        yield StudySummary(study.study_name, finished.get(study._study_id, 0), asked, is_swept)
 
 
 def _finished(storage: BesomStorage) -> dict[int, int]:
@@ -100,7 +100,7 @@ def _names(storage: BesomStorage, url: str, name: str | None) -> list[str]:
     """The last begun at the end."""
     there = [study.study_name for study in _begun(storage)]
     if name and name not in there:
-        raise InputError(f"no study {name!r} in {masked(url)}{near(name, there)}")
+        raise InputError(f"no study {name!r} in {redact(url)}{near(name, there)}")
     return [one for one in there if name in (None, one)]
 
 

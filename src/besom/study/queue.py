@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from besom.search.constraints import SamplersStudy, mark_infeasible
 from besom.study.attrs import BEAT, ENDS, KIND, LEASE, REASON, RUN
-from besom.study.lease import Lease, LeaseLost, Watch, held_by
-from besom.study.storage import ServerLost, all_or_nothing
+from besom.study.lease import Lease, LeaseLost, LeaseMonitor, lease_of
+from besom.study.storage import ServerLost, retry_transaction
 from besom.study.study import Study
 from besom.study.validation import ends_of
 
@@ -53,7 +53,7 @@ class Queue:
     def reconnect(self) -> None:
         self.study.reconnect()
 
-    @all_or_nothing
+    @retry_transaction
     def claim(self, n_trials: int, sampler: MakeSampler, pruner: BasePruner, slot: str = "") -> Claim | None:
         """Take the next trial for this worker alone; None when the budget is spent or what is left runs elsewhere.
 
@@ -81,14 +81,14 @@ class Queue:
         if not self.study.renew(claim.trial._trial_id, beat):
             raise _late(claim.number)
 
-    @all_or_nothing
+    @retry_transaction
     def has_run(self, claim: Claim, run_id: str) -> bool:
         """Remember the trial's run in MLflow, for all its attempts; False: another attempt's run counts."""
         with self.study.lock():
             trial = self._storage.get_trial(claim.trial._trial_id)
             if known := trial.user_attrs.get(RUN):
                 return bool(known == run_id)
-            lease = held_by(trial)
+            lease = lease_of(trial)
             if trial.state != TrialState.WAITING and (lease is None or lease.token != claim.lease.token):
                 return False
             if not trial.state.is_finished():  # a finished trial takes no more
@@ -99,24 +99,24 @@ class Queue:
         """Whether the trial is being attempted, by whomever."""
         return self._storage.get_trial(claim.trial._trial_id).state == TrialState.RUNNING
 
-    @all_or_nothing
+    @retry_transaction
     def complete(self, claim: Claim, values: Sequence[float]) -> None:
         with self._held(claim):
             claim.trial.study.tell(claim.trial, list(values))
 
-    @all_or_nothing
+    @retry_transaction
     def prune(self, claim: Claim) -> None:
         with self._held(claim):
             claim.trial.study.tell(claim.trial, state=TrialState.PRUNED)
 
-    @all_or_nothing
+    @retry_transaction
     def fail(self, claim: Claim, kind: str, reason: str) -> None:
         with self._held(claim):
             if kind == "oom":
                 mark_infeasible(claim.trial)
             self._fail(claim.trial._trial_id, kind, reason)
 
-    @all_or_nothing
+    @retry_transaction
     def requeue(self, claim: Claim, end: str) -> None:
         """Give an unfinished trial back: it keeps its number and its point, and waits for another attempt."""
         with self._held(claim):
@@ -129,18 +129,18 @@ class Queue:
     def retries_left(self, claim: Claim, max_retries: int) -> int:
         return max_retries - _retries(ends_of(claim.trial))
 
-    @all_or_nothing
-    def reap(self, watch: Watch, max_retries: int) -> list[int]:
+    @retry_transaction
+    def reap(self, watch: LeaseMonitor, max_retries: int) -> list[int]:
         """Give back the trials whose holders are gone, or fail those that have no retry left; their numbers."""
         running = self.study.trials((TrialState.RUNNING,))
-        gone = [trial for trial in running if watch.stopped(trial.number, held_by(trial))]
+        gone = [trial for trial in running if watch.has_expired(trial.number, lease_of(trial))]
         if not gone:
             return []
         reaped = []
         with self.study.lock():
             for seen in gone:
                 trial = self._storage.get_trial(seen._trial_id)
-                if trial.state != TrialState.RUNNING or held_by(trial) != held_by(seen):
+                if trial.state != TrialState.RUNNING or lease_of(trial) != lease_of(seen):
                     continue  # it has beaten, ended or been reaped since we looked
                 if _retries(ends_of(trial)) < max_retries:
                     self._requeue(trial._trial_id, "lost")
@@ -181,7 +181,7 @@ class Queue:
 
 
 def _refuse_late(trial: FrozenTrial, claim: Claim) -> None:
-    lease = held_by(trial)
+    lease = lease_of(trial)
     if trial.state != TrialState.RUNNING or lease is None or lease.token != claim.lease.token:
         raise _late(trial.number)
 

@@ -15,25 +15,25 @@ from besom.study.attrs import (
     KIND,
     N_TRIALS,
     OVERRIDES,
+    PREPARED,
+    PREPARER,
     PROGRAM,
     QUESTION,
     REASON,
     RUN,
-    SETTLED,
-    SETTLER,
     SLOTS,
     TRACKING,
 )
-from besom.study.lease import Lease, held_by
+from besom.study.lease import Lease, lease_of
 from besom.study.objective import Objective, described
-from besom.study.study import Change, Counts, Stop, Study
+from besom.study.study import Change, Counts, StopRequest, Study
 from besom.tracking.run_log import run_of
 
 NAMED = 12  # trials, where many are alike
 
 
 @dataclass(frozen=True)
-class Findings:
+class StudySnapshot:
     """Read once; it does not change while the sweep goes on."""
 
     name: str
@@ -48,7 +48,7 @@ class Findings:
     best: list[FrozenTrial]  # one; with several objectives the Pareto front; none before a trial is complete
     supervisor: Lease | None  # of the process that sweeps it, or died while it did
     slots: int  # of the supervisor's own workers
-    stop: Stop | None  # what has ended its last sweep before the budget was spent
+    stop: StopRequest | None  # what has ended its last sweep before the budget was spent
     optuna: OptunaStudy  # for what Optuna itself computes; not to be written to
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what took long to compute from it
     waits_for: str = ""  # before the first trial of a session
@@ -71,9 +71,9 @@ class Findings:
             best=study.best(trials),
             supervisor=study.supervisor(),
             slots=study.recall(SLOTS) or 0,
-            settled=(study.recall(SETTLED) or {}).get("said", ""),
+            settled=(study.recall(PREPARED) or {}).get("said", ""),
             waits_for=_waits_for(study),
-            stop=study.stop(),
+            stop=study.stop_request(),
             changes=study.changes(),
             optuna=study.as_optuna(),
         )
@@ -130,10 +130,10 @@ def run_id(folder: Path, trial: FrozenTrial) -> str | None:
 
 def _waits_for(study: Study) -> str:
     """What keeps the slots of a study that is being swept from their first trial."""
-    asks = Lease.from_attr(study.recall(SETTLER))
-    if asks and not study.recall(SETTLED) and not asks.is_dead():
+    asks = Lease.from_attr(study.recall(PREPARER))
+    if asks and not study.recall(PREPARED) and not asks.is_dead():
         return "besom.prepare"
-    if study.recall(TRACKING) and not study.is_open():
+    if study.recall(TRACKING) and not study.trials_allowed():
         return "MLflow"
     return "a worker"
 
@@ -161,7 +161,7 @@ def seconds(trial: FrozenTrial) -> float | None:
 
 def slot(trial: FrozenTrial) -> str:
     """Where it ran: `0` on the supervisor's machine, `host-4711/0` in a worker that joined."""
-    lease = held_by(trial)
+    lease = lease_of(trial)
     return lease.slot if lease else ""
 
 

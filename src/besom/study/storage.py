@@ -39,7 +39,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import aliased
 
-from besom.config.redaction import masked, reveal
+from besom.config.redaction import redact, restore_password
 from besom.errors import BesomError, InputError, RunError
 from besom.system import sqlite_errors
 from besom.system.disk import full_disk
@@ -98,7 +98,7 @@ class Connected(Protocol):
     def reconnect(self) -> None: ...
 
 
-def all_or_nothing(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], T]:
+def retry_transaction(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], T]:
     """Done again where the server was lost on the way: it has kept nothing of it."""
 
     @functools.wraps(method)
@@ -118,11 +118,11 @@ def open_storage(url: str, *, wait: bool = False) -> BesomStorage:
     Raises:
         InputError: it cannot be used; nothing has been written.
     """
-    url = reveal(url)
+    url = restore_password(url)
     optuna.logging.set_verbosity(logging.WARNING)
     # a server that is lost it takes for a query that is too long, and says so at length
     logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
-    patience = _Patience(_where(url))
+    patience = _RetryWhileAway(_where(url))
 
     def opened() -> BesomStorage:
         if sqlite_file(url):
@@ -157,7 +157,7 @@ def is_used(url: str) -> bool:
 
 
 def _where(url: str) -> str:
-    return f"hydra.sweeper.storage={masked(url)}"
+    return f"hydra.sweeper.storage={redact(url)}"
 
 
 def _or_refused(url: str, ask: Callable[[], T]) -> T:
@@ -251,7 +251,7 @@ def _is_damaged(error: Exception) -> bool:
     return False
 
 
-def alone(storage: BesomStorage, name: str) -> AbstractContextManager[object]:
+def exclusive(storage: BesomStorage, name: str) -> AbstractContextManager[object]:
     """One transaction, of one process at a time, on whatever machine; `name` tells two locks of a server apart.
 
     Raises ServerLost: of what was done in it nothing was kept.
@@ -264,7 +264,7 @@ def in_turn(storage: BesomStorage) -> BaseStorage:
     return _InTurn(storage)
 
 
-class _Patience:
+class _RetryWhileAway:
     """Asks again until the server is back; of all its threads' waits one line tells the begin and one the end."""
 
     def __init__(self, where: str) -> None:
@@ -435,7 +435,7 @@ WRITES = (
 class ServerStorage(BesomStorage):
     """Each question waits for the server, except in a transaction: that is begun again as a whole."""
 
-    def __init__(self, url: str, patience: _Patience, *, is_whole: bool) -> None:
+    def __init__(self, url: str, patience: _RetryWhileAway, *, is_whole: bool) -> None:
         """`is_whole`: its tables are there."""
         self._patience = patience
         super().__init__(url, _engine_kwargs(url), skip_table_creation=is_whole)
@@ -502,10 +502,10 @@ class ServerStorage(BesomStorage):
             lost = connection.invalidated
             with suppress(SQLAlchemyError):
                 connection.close()  # the only one there is
-            if not (lost and self._was_kept(number)):
+            if not (lost and self._was_committed(number)):
                 raise
 
-    def _was_kept(self, number: str) -> bool:
+    def _was_committed(self, number: str) -> bool:
         """What the server knows of a transaction whose commit it did not answer."""
         question = text("SELECT pg_xact_status(CAST(:number AS xid8))")
 
@@ -616,7 +616,7 @@ def _open_file(url: str) -> FileStorage:
         engine.dispose()
 
 
-def _open_server(url: str, patience: _Patience) -> ServerStorage:
+def _open_server(url: str, patience: _RetryWhileAway) -> ServerStorage:
     _refuse_other_servers(url)
     engine = create_engine(url, **_engine_kwargs(url))
     try:
@@ -672,7 +672,7 @@ def _of_this_schema(url: str, opened: Callable[[], T]) -> T:
     except RuntimeError as error:
         what = f"its tables are not those of the Optuna installed here ({optuna.__version__})"
         older = "storage upgrade" in str(error)
-        way = f"optuna storage upgrade --storage {masked(url)}" if older else "pip install -U optuna"
+        way = f"optuna storage upgrade --storage {redact(url)}" if older else "pip install -U optuna"
         raise _Stranger(f"{what}: bring them together with `{way}`") from error
 
 
@@ -712,4 +712,4 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, StorageInternalError) and error.__cause__:
         error = error.__cause__
     words = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return masked(words[0]) if words else type(error).__name__
+    return redact(words[0]) if words else type(error).__name__

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from besom.config.redaction import masked, without_password
+from besom.config.redaction import redact, redact_url
 from besom.errors import InputError
 from besom.study.attrs import (
     BEAT,
@@ -25,16 +25,16 @@ from besom.study.attrs import (
     ID,
     LEASE,
     OPENED,
-    SETTLED,
-    SETTLER,
+    PREPARED,
+    PREPARER,
     SPACE,
     STOP,
     SUPERVISOR,
 )
 from besom.study.folder import claim, foreign, is_own, keep_claim, lies_in, new_id
-from besom.study.lease import Lease, Watch
+from besom.study.lease import Lease, LeaseMonitor
 from besom.study.objective import Direction, Objective
-from besom.study.storage import BesomStorage, all_or_nothing, alone, in_turn, open_storage, refuse_damaged
+from besom.study.storage import BesomStorage, exclusive, in_turn, open_storage, refuse_damaged, retry_transaction
 from besom.study.validation import refuse_other_shape, refuse_other_shapes, without_odd
 from besom.study.version import Version
 from besom.system.encoding import say
@@ -58,7 +58,7 @@ CAUSES = Literal["interrupted", "asked", "refused", "changed", "failing", "settl
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopRequest:
     """Why no further trial is begun, whatever the budget says."""
 
     cause: CAUSES
@@ -179,7 +179,7 @@ class Study:
         """
         storage = open_storage(url)
         refuse_damaged(url)
-        with alone(storage, f"besom {name}"):
+        with exclusive(storage, f"besom {name}"):
             study = _whole_or_new(storage, name, tuple(objective.direction for objective in objectives))
             if FOLDER not in study.user_attrs:
                 study.set_user_attr(SPACE, _described(objectives, space))
@@ -249,7 +249,7 @@ class Study:
     @property
     def identity(self) -> str:
         """The same for all who sweep this study, wherever its storage lies."""
-        return f"{without_password(self.url)}#{self.name}"
+        return f"{redact_url(self.url)}#{self.name}"
 
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def trials(self, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
@@ -266,7 +266,7 @@ class Study:
             seen.counts = Counts.from_states(self._rdb.counts(self._study._study_id))
         return seen.counts
 
-    def owed(self, n_trials: int) -> int:
+    def remaining(self, n_trials: int) -> int:
         """Trials without an end yet; running ones are owed until they have one."""
         return max(0, n_trials - self.counts().finished)
 
@@ -310,33 +310,33 @@ class Study:
         refuse_other_shape(self.url, self.name, key, value)
         return value
 
-    @all_or_nothing
-    def request_stop(self, stop: Stop) -> None:
+    @retry_transaction
+    def request_stop(self, stop: StopRequest) -> None:
         """Ask every worker, wherever it runs, to end; the first request of a session stands."""
         with self.lock():
-            if self.stop() is None:
+            if self.stop_request() is None:
                 self.remember(STOP, asdict(stop))
 
-    def stop(self) -> Stop | None:
+    def stop_request(self) -> StopRequest | None:
         asked = self.recall(STOP)
-        return Stop.from_attr(asked) if asked else None
+        return StopRequest.from_attr(asked) if asked else None
 
-    @all_or_nothing
-    def may_settle(self, mine: Lease, watch: Watch, is_done: Callable[[], bool]) -> bool:
+    @retry_transaction
+    def may_prepare(self, mine: Lease, watch: LeaseMonitor, is_done: Callable[[], bool]) -> bool:
         """True for one process at a time; for no other one until it is done, or dead."""
         with self.lock():
-            asks = Lease.from_attr(self.recall(SETTLER))
-            if is_done() or (asks and not watch.stopped(SETTLER, asks)):
+            asks = Lease.from_attr(self.recall(PREPARER))
+            if is_done() or (asks and not watch.has_expired(PREPARER, asks)):
                 return False
-            self.remember(SETTLER, mine.as_attr())
+            self.remember(PREPARER, mine.as_attr())
             return True
 
-    def open(self) -> None:
+    def allow_trials(self) -> None:
         """Its supervisor lets trials begin, till its session ends."""
         if supervisor := self.supervisor():
             self.remember(OPENED, supervisor.token)
 
-    def is_open(self) -> bool:
+    def trials_allowed(self) -> bool:
         supervisor = self.supervisor()
         return supervisor is not None and self.recall(OPENED) == supervisor.token
 
@@ -348,7 +348,7 @@ class Study:
         self.remember(SUPERVISOR, None)
 
     @contextmanager
-    def supervised(self, watch: Watch) -> Iterator[Callable[[], None]]:
+    def supervised(self, watch: LeaseMonitor) -> Iterator[Callable[[], None]]:
         """Be the study's only supervisor; yields what renews that.
 
         Raises:
@@ -367,17 +367,17 @@ class Study:
         finally:
             self.remember(SUPERVISOR, None)
 
-    @all_or_nothing
-    def _become_supervisor(self, mine: Lease, watch: Watch) -> None:
+    @retry_transaction
+    def _become_supervisor(self, mine: Lease, watch: LeaseMonitor) -> None:
         with self.lock():
             self._refuse_second_supervisor(watch)  # one that came while this one looked
             self.remember(STOP, None)
             self.remember(SUPERVISOR, mine.as_attr())
 
-    def _refuse_second_supervisor(self, watch: Watch) -> None:
+    def _refuse_second_supervisor(self, watch: LeaseMonitor) -> None:
         """Of one on another machine only its beat tells whether it lives: that takes up to a lease."""
         first = self.supervisor()
-        while (other := self.supervisor()) and not watch.stopped(SUPERVISOR, other):
+        while (other := self.supervisor()) and not watch.has_expired(SUPERVISOR, other):
             if other.is_here() or other != first:
                 raise InputError(
                     f"study {self.name!r} is being swept by process {other.pid} on {other.host}: wait for it, stop it "
@@ -394,7 +394,7 @@ class Study:
         return self._rdb.renew(trial_id, lease.token, BEAT, [lease.token, lease.beat], LEASE)
 
     def lock(self) -> AbstractContextManager[object]:
-        return alone(self._rdb, f"besom {self.name}")
+        return exclusive(self._rdb, f"besom {self.name}")
 
     def _up_to_date(self) -> _Seen:
         """Many ask, several times a second, and seldom is there anything new."""
@@ -430,7 +430,7 @@ def _compared(
     accept: bool,
 ) -> list[str]:
     """The lines in which the settings differ, if they are to be accepted. Raises StudyChanged."""
-    where, directions = f"study {study.study_name!r} in {masked(url)}", tuple(one.direction for one in objectives)
+    where, directions = f"study {study.study_name!r} in {redact(url)}", tuple(one.direction for one in objectives)
     refuse_other_shapes(url, study.study_name, study.user_attrs)
     if (there := _directions(study)) != directions:
         raise StudyChanged(
@@ -446,7 +446,7 @@ def _compared(
             "or go on from the trials that fit: hydra.sweeper.resume=fork",
             adopts=all((shared.settings or {}).get(key, value) == value for key, value in fixed.items()),
         )
-    known = (study.user_attrs.get(SETTLED) or {}).get("data")
+    known = (study.user_attrs.get(PREPARED) or {}).get("data")
     if shared.data is not None and known is not None and (changes := differences(known, shared.data)):
         raise StudyChanged(other_data(study.study_name, changes), adopts=False)
     if shared.settings is None or not fixed:

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, Trial
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.errors import InputError
 from besom.study import attrs
 
@@ -56,7 +56,7 @@ def _command(value: Any) -> bool:
     return False
 
 
-# None, or nothing: not said yet. Leases are read by `Lease.from_attr`, a request to stop by `Stop.from_attr`
+# None, or nothing: not said yet. Leases are read by `Lease.from_attr`, a request to stop by `StopRequest.from_attr`
 OF_A_STUDY: dict[str, Is] = {
     **dict.fromkeys((attrs.ID, attrs.FOLDER, attrs.PARENT_RUN, attrs.COMMIT, attrs.TRACKING), _text),
     **dict.fromkeys((attrs.EXPERIMENT, attrs.QUESTION, attrs.PROGRAM, attrs.OPENED), _text),
@@ -65,7 +65,7 @@ OF_A_STUDY: dict[str, Is] = {
     **dict.fromkeys((attrs.SPACE, attrs.FINGERPRINT, attrs.FOUND), _lines),
     attrs.FIXED: _texts,
     attrs.CHANGES: _changes,
-    attrs.SETTLED: _settled,
+    attrs.PREPARED: _settled,
     attrs.COMMAND: _command,
 }
 OF_A_TRIAL: dict[str, Is] = {
@@ -79,7 +79,7 @@ def refuse_other_shape(url: str, study: str, key: str, value: Any) -> None:
     is_one = OF_A_STUDY.get(key)
     if value is not None and is_one is not None and not is_one(value):
         raise InputError(
-            f"study {study!r} in {masked(url)}: its attribute {key} is of another shape than this besom writes, by "
+            f"study {study!r} in {redact(url)}: its attribute {key} is of another shape than this besom writes, by "
             "another release or another program: use the release that it was begun with, or begin another study with "
             "hydra.sweeper.study_name"
         )

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.errors import RunError
 from besom.system.storable import on_one_line, storable
 
@@ -83,4 +83,4 @@ def _words(error: BaseException) -> str:
         text = str(error)[:LONGEST]
     except Exception:  # of a class of the user's
         return type(error).__name__
-    return on_one_line(masked(storable(f"{type(error).__name__}: {text}")))
+    return on_one_line(redact(storable(f"{type(error).__name__}: {text}")))

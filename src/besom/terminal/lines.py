@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from besom.config.redaction import hidden_in
 from besom.study.attrs import OVERRIDES
 from besom.study.objective import Objective, described
-from besom.study.snapshot import Findings, point, seconds, tie, why
+from besom.study.snapshot import StudySnapshot, point, seconds, tie, why
 from besom.study.study import Study
 from besom.system.encoding import say
 from besom.system.storable import on_one_line
@@ -71,22 +71,22 @@ def _last(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
     return f"{described([trial.intermediate_values[step]], objectives[:1])} at step {step}"
 
 
-def summary(findings: Findings, recorded: bool) -> str:
+def summary(snapshot: StudySnapshot, recorded: bool) -> str:
     """The end of a sweep."""
-    counts = findings.counts
+    counts = snapshot.counts
     lines = [
-        f"study {findings.name}: {counts.finished} of {findings.n_trials} trials: "
+        f"study {snapshot.name}: {counts.finished} of {snapshot.n_trials} trials: "
         f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
     ]
-    if len(findings.objectives) > 1:
-        lines.append(f"none beats these in all objectives (Pareto front, {len(findings.best)} trials):")
-    for group in findings.best_groups:
-        lines.append(f"best: trial {group[0].number} with {findings.said(group[0])}")
+    if len(snapshot.objectives) > 1:
+        lines.append(f"none beats these in all objectives (Pareto front, {len(snapshot.best)} trials):")
+    for group in snapshot.best_groups:
+        lines.append(f"best: trial {group[0].number} with {snapshot.said(group[0])}")
         if len(group) > 1:
-            lines.append(tie(group, findings.said(group[0])))
-        lines.append(f"repeat it:  {findings.command(group[0])}")
+            lines.append(tie(group, snapshot.said(group[0])))
+        lines.append(f"repeat it:  {snapshot.command(group[0])}")
         if hidden := hidden_in(group[0].user_attrs.get(OVERRIDES, ())):
             lines.append(f"a secret is written nowhere; give it again in place of ***: {', '.join(hidden)}")
     if recorded:
-        lines.append(f"look at it: besom ui {findings.name}")
+        lines.append(f"look at it: besom ui {snapshot.name}")
     return "\n".join(lines)

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 from besom.study.study import Study
 from besom.terminal.lines import Lines
-from besom.terminal.table import Room, picture
+from besom.terminal.table import TerminalSize, picture
 
 
 class Live(Lines):
@@ -25,7 +25,7 @@ class Live(Lines):
 
     def refresh(self) -> None:
         self._begin_again_after_shrinking()
-        self._live.update(picture(Findings.of(self._study), self._room, datetime.now()))  # drawn below each line
+        self._live.update(picture(StudySnapshot.of(self._study), self._room, datetime.now()))  # drawn below each line
         super().refresh()
         self._live.refresh()
 
@@ -46,13 +46,13 @@ class Live(Lines):
         return self._room.width
 
     def _begin(self) -> None:
-        self._room = Room(*self._console.size)
+        self._room = TerminalSize(*self._console.size)
         # no thread of its own: it draws when it is told of something new; at the end the summary takes its place
         self._live = RichLive(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
 
     def _begin_again_after_shrinking(self) -> None:
         """What was drawn for more room is broken, by each terminal in its own way: nobody can tell where it begins."""
-        before, now = self._room, Room(*self._console.size)
+        before, now = self._room, TerminalSize(*self._console.size)
         self._room = now
         if now.width >= before.width and now.height >= before.height:
             return

@@ -2,7 +2,7 @@
 
 from besom.tracking.mlflow_store import AwayError, Store, persistently
 from besom.tracking.run_log import Entry, RunLog
-from besom.tracking.run_uploader import Recorder
-from besom.tracking.upload_thread import Scribe
+from besom.tracking.run_uploader import RunUploader
+from besom.tracking.upload_thread import UploadThread
 
-__all__ = ["AwayError", "Entry", "Recorder", "RunLog", "Scribe", "Store", "persistently"]
+__all__ = ["AwayError", "Entry", "RunLog", "RunUploader", "Store", "UploadThread", "persistently"]

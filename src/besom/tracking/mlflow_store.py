@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from besom.config.redaction import masked, reveal
+from besom.config.redaction import redact, restore_password
 from besom.errors import InputError, first_line
 from besom.system import sqlite_errors
 from besom.system.environment import set_for_besom
@@ -71,7 +71,7 @@ def persistently(ask: Callable[[], T], where: str) -> T:
         except Exception as error:  # whatever MLflow, its store or the network raise
             if pause_s is None:
                 kind = InputError if _is_refusal(error) else AwayError
-                raise kind(f"{where}: MLflow does not take it: {masked(first_line(error))}") from error
+                raise kind(f"{where}: MLflow does not take it: {redact(first_line(error))}") from error
             time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
 
@@ -104,7 +104,7 @@ class Store:
             InputError: the URI is malformed, of a kind MLflow no longer takes, or nobody is there.
 
         """
-        uri = reveal(self.uri)
+        uri = restore_password(self.uri)
         check_uri(uri)
         try:
             make_private(self.uri)
@@ -113,7 +113,7 @@ class Store:
                 is_fresh = path is not None and path.stat().st_size == 0 and not empty_database.lay(path)
                 client = _mlflow_client(uri)
                 if self.is_server:
-                    persistently(lambda: client.search_experiments(max_results=1), f"tracking.uri={masked(self.uri)}")
+                    persistently(lambda: client.search_experiments(max_results=1), f"tracking.uri={redact(self.uri)}")
                 else:
                     client.search_experiments(max_results=1)
                 if path and is_fresh:
@@ -124,11 +124,11 @@ class Store:
             Exception
         ) as error:  # MLflow lets through the errors of SQLAlchemy, of each driver, of requests, and its own
             if (path := sqlite_file(self.uri)) and (wrong := _told(self.uri, path, error)):
-                where = f"tracking.uri={masked(self.uri)}: "
+                where = f"tracking.uri={redact(self.uri)}: "
                 said = str(wrong).replace(where, f"{where}the store cannot be opened: ", 1)
                 raise type(wrong)(said) from error
-            reason = _other_schema(str(error)) or f"the store cannot be opened: {masked(first_line(error))}"
-            raise InputError(f"tracking.uri={masked(self.uri)}: {reason}") from error
+            reason = _other_schema(str(error)) or f"the store cannot be opened: {redact(first_line(error))}"
+            raise InputError(f"tracking.uri={redact(self.uri)}: {reason}") from error
         return cast("MlflowClient", _Plain(client, self.uri, path)) if path else client
 
     def _keep_artifacts_private(self, experiment: str) -> None:
@@ -273,21 +273,21 @@ class _Plain:
 
 def _told(uri: str, path: Path, error: Exception) -> InputError | None:
     """None: it is something else."""
-    where, words = f"tracking.uri={masked(uri)}", sqlite_errors.in_words(error)
+    where, words = f"tracking.uri={redact(uri)}", sqlite_errors.in_words(error)
     if sqlite_errors.is_full(error, path):
         return AwayError(f"{where}: the disk of {path.parent} is full ({words}): make room")
     if sqlite_errors.is_damaged(error):
         return InputError(
             f"{where}: {path} is damaged ({words}): {sqlite_errors.ways_out(path)}, or record elsewhere: "
             "MLFLOW_TRACKING_URI=sqlite:///other.db; what the runs of a study have said is in their logs, and "
-            "`besom doctor STUDY --mend` records it again"
+            "`besom doctor STUDY --fix` records it again"
         )
     return None
 
 
 def check_uri(uri: str) -> None:
     """What can be said of a tracking URI without loading MLflow."""
-    shown = f"tracking.uri={masked(uri)}"
+    shown = f"tracking.uri={redact(uri)}"
     try:
         scheme = urlsplit(uri).scheme.partition("+")[0]
     except ValueError as error:  # half an IPv6 address

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from besom.config.redaction import hide
+from besom.config.redaction import stash_password
 from besom.errors import InputError
 from besom.system.processes import ProcessIdentity
 from besom.tracking.mlflow_store import Store, persistently
 from besom.tracking.run_log import Skipped, read
-from besom.tracking.run_uploader import Recorder
+from besom.tracking.run_uploader import RunUploader
 
 KILLED: dict[str, Any] = {"status": "FAILED", "reason": "its process was killed"}
 
@@ -21,10 +21,10 @@ def own(**where: Any) -> dict[str, Any]:
     return {**where, "process": asdict(ProcessIdentity.mine())}
 
 
-def recorder_of(log: Path, begin: dict[str, Any], store: Store, *, is_new: bool) -> Recorder:
+def recorder_of(log: Path, begin: dict[str, Any], store: Store, *, is_new: bool) -> RunUploader:
     """`begin` as the log has it."""
     known_by = {"besom.folder": str(log.parent), "host": begin["process"]["host"]}
-    return Recorder(store, log, name=begin["name"], tags=begin["tags"], known_by=known_by, is_new=is_new)
+    return RunUploader(store, log, name=begin["name"], tags=begin["tags"], known_by=known_by, is_new=is_new)
 
 
 def resend(folder: Path, uri: str | None) -> str:
@@ -46,11 +46,11 @@ def resend(folder: Path, uri: str | None) -> str:
         raise InputError(
             f"{folder}: its run goes on, in process {begin['process']['pid']}: ask again when it has ended"
         )
-    store = Store(hide(uri or begin["uri"]), begin["experiment"])
+    store = Store(stash_password(uri or begin["uri"]), begin["experiment"])
     recorder = recorder_of(log, begin, store, is_new=False)
     end = next((entry["values"] for entry in entries if entry["kind"] == "end"), KILLED)
     recorder.finish(end["status"], end["reason"])
-    persistently(recorder.carry, f"tracking_uri={store.uri}")
+    persistently(recorder.sync, f"tracking_uri={store.uri}")
     return f"{folder}: recorded as run {recorder.run_id}, {end['status']}, in {store.uri}{damaged}"
 
 

@@ -1,6 +1,6 @@
 """What a run has to say, written down before it is sent: one JSON object a line, appended, never changed.
 
-A trial's process writes here and nowhere else; whoever records the run (`Recorder`) reads from where it left off.
+A trial's process writes here and nowhere else; whoever records the run (`RunUploader`) reads from where it left off.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RunLog:
         self._append({"kind": "dataset", "values": facts})
 
     def attempt(self) -> None:
-        """Another one begins: of the steps that an earlier one has spoken of, its word holds (`Told`)."""
+        """Another one begins: of the steps that an earlier one has spoken of, its word holds (`MetricDeduplicator`)."""
         self._append({"kind": "attempt"})
 
     def begin(self, **where: Any) -> None:
@@ -105,7 +105,7 @@ def began_ms(path: Path) -> int | None:
     return next((entry["t"] for entry, _ in read(path)), None)
 
 
-class Told:
+class MetricDeduplicator:
     """A run's metrics, each step of each once: an attempt goes on from a checkpoint, and repeats what came after it."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.errors import InputError, near
 from besom.system.locks import sqlite_file
 from besom.tracking.mlflow_store import Store
@@ -120,7 +120,7 @@ def _elsewhere(what: str, experiments: set[str]) -> str:
 
 
 def _where(store: Store) -> str:
-    return f"experiment {store.experiment!r} of {masked(store.uri)}"
+    return f"experiment {store.experiment!r} of {redact(store.uri)}"
 
 
 def _ids(runs: list[Run]) -> str:

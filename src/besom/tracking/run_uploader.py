@@ -1,4 +1,4 @@
-"""A run's way into MLflow: its log is read and sent in batches, from a thread of its own (`Scribe`).
+"""A run's way into MLflow: its log is read and sent in batches, from a thread of its own (`UploadThread`).
 
 MLflow may be away at any moment, or take what it is sent and not say so. What fails is done again until it succeeds,
 and done twice it adds nothing: metrics keep their time, and before a run is made a second time it is looked for.
@@ -22,11 +22,11 @@ from types import TracebackType
 from typing import Literal, NamedTuple, Self
 from uuid import uuid4
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.system.storable import shortened, storable
 from besom.tracking import environment
 from besom.tracking.mlflow_store import MAX_KEY, Store, as_key, as_param
-from besom.tracking.run_log import Entry, RunLog, Skipped, Told, began_ms, read
+from besom.tracking.run_log import Entry, MetricDeduplicator, RunLog, Skipped, began_ms, read
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -47,7 +47,7 @@ class _End(NamedTuple):
     unless: Callable[[], bool]
 
 
-class Recorder:
+class RunUploader:
     """One run: made, followed, ended once. As a context manager it ends with the block's fate."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Recorder:
         self._taken_up = run_id is not None
         self._made = False
         self._offset = 0
-        self._told = Told()
+        self._told = MetricDeduplicator()
         self._last_ms: int | None = None  # when the last line was written
         self._unsent = _Batch()
         self._params_sent: set[str] = set()
@@ -88,7 +88,7 @@ class Recorder:
         self._end: _End | None = None
         self._given_up = threading.Event()
 
-    def carry(self) -> bool:
+    def sync(self) -> bool:
         """Make the run if there is none, and send what is new; True when there is nothing left to do.
 
         Raises whatever MLflow, its store or the network raise: call it again.
@@ -101,7 +101,7 @@ class Recorder:
         self._read()
         ends = end is not None and not end.unless()
         if end and ends:
-            said = {"besom.outcome": end.outcome, "besom.reason": masked(end.reason)}
+            said = {"besom.outcome": end.outcome, "besom.reason": redact(end.reason)}
             self._unsent.tags.update({tag: value for tag, value in said.items() if value})
         self._send()
         if end and ends:  # this thread lags behind: the run ends when its log does
@@ -123,7 +123,7 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         status, reason = _fate(kind, error)
-        RunLog(self._log_path).end(status, masked(reason))
+        RunLog(self._log_path).end(status, redact(reason))
         self.finish(status, reason)
 
     def _make(self) -> bool:

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import Self
 
-from besom.tracking.run_uploader import Recorder
+from besom.tracking.run_uploader import RunUploader
 
 EVERY_S = 1.0  # between two batches; the UI is rarely looked at more often
 MAX_PAUSE_S = 10.0  # between two tries, while MLflow is away
@@ -15,28 +15,28 @@ PATIENCE_S = 30.0  # at the end of the process
 log = logging.getLogger(__name__)
 
 
-class Scribe:
+class UploadThread:
     """Carries each run from when it is taken until it has ended in MLflow, however long MLflow is away.
 
     To be closed at the end of its process, for which the thread does not wait by itself.
     """
 
     def __init__(self) -> None:
-        self._runs: list[Recorder] = []
+        self._runs: list[RunUploader] = []
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
         self._failures = 0
 
-    def take(self, run: Recorder) -> None:
+    def take(self, run: RunUploader) -> None:
         self._runs.append(run)
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="besom-scribe", daemon=True)
             self._thread.start()
 
     @property
-    def left(self) -> int:
+    def pending(self) -> int:
         """The runs of which MLflow has not taken all; their logs are whole."""
         return len(self._runs)
 
@@ -64,7 +64,7 @@ class Scribe:
         failed = False
         for run in list(self._runs):
             try:
-                if run.carry():
+                if run.sync():
                     self._runs.remove(run)
             except Exception as error:  # whatever MLflow, its store or the network raise: the log keeps all
                 failed = True

@@ -32,7 +32,7 @@ from besom.training.callbacks import Begin, Objective
 from besom.training.fit_to_targets import fit_to_targets
 from besom.training.instantiate import build_data, build_module
 from besom.training.lightning_logger import RunLogger
-from besom.training.step_tuning import Numerics, Tuned, tuned
+from besom.training.step_tuning import StepConfig, Tuned, tune_step
 from besom.trial import in_sweep
 
 # of a checkpoint from which training goes on as if it had never stopped
@@ -198,9 +198,9 @@ def fingerprint(config: DictConfig) -> dict[str, str]:
     return {"data": f"{whole.name}, {len(whole.labels)} pictures, digest {whole.digest}"}
 
 
-def _settle(settings: Settings, module: pl.LightningModule, data: ImageData, log: RunLog) -> Numerics:
+def _settle(settings: Settings, module: pl.LightningModule, data: ImageData, log: RunLog) -> StepConfig:
     """How steps are computed, in the module and the data too."""
-    numerics = Numerics.asked(settings.trainer)
+    numerics = StepConfig.asked(settings.trainer)
     if settings.trainer.tune_step:
         found = _tuned(settings, module, data)
         numerics = found.numerics
@@ -215,12 +215,12 @@ def _settle(settings: Settings, module: pl.LightningModule, data: ImageData, log
 
 def _tuned(settings: Settings, module: pl.LightningModule, data: ImageData) -> Tuned:
     if isinstance(module, Classifier):
-        return tuned(settings.trainer, module, data)
-    return Tuned(Numerics.asked(settings.trainer), "as asked: how a LightningModule of your own trains is not known")
+        return tune_step(settings.trainer, module, data)
+    return Tuned(StepConfig.asked(settings.trainer), "as asked: how a LightningModule of your own trains is not known")
 
 
 def build_trainer(
-    settings: Settings, numerics: Numerics, logger: RunLogger, callbacks: list[Callback], folder: Path
+    settings: Settings, numerics: StepConfig, logger: RunLogger, callbacks: list[Callback], folder: Path
 ) -> pl.Trainer:
     options = settings.trainer
     if options.accelerator in ("cuda", "gpu", "mps"):

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import besom
-from besom.config.redaction import public_override
+from besom.config.redaction import redacted_override
 from besom.config.schema import Settings, Target
 from besom.config.schema import known as _known
-from besom.data import ImageData, Images, Originals, Parts, augmentation, decoded
+from besom.data import ImageData, Images, RawDataset, Splits, augmentation, decoded
 from besom.errors import InputError, near
 from besom.model import Classifier
 from besom.model.checkpoint import without_secrets
@@ -33,13 +33,13 @@ def build_data(settings: Settings, *, verify: bool = False) -> ImageData:
     """`verify`: decoded pictures are read through, to find what was damaged since."""
     data = settings.data
     found = _build(data.source, "data.source")
-    images = decoded(found, verify=verify) if isinstance(found, Originals) else found
+    images = decoded(found, verify=verify) if isinstance(found, RawDataset) else found
     if not isinstance(images, Images):
         raise InputError(
             f"data.source._target_={data.source.target} returned {type(images).__name__}: "
             "a source returns besom.data.Images, or Originals"
         )
-    parts = Parts.of(images, data.val_split, data.test_split, settings.seed)
+    parts = Splits.of(images, data.val_split, data.test_split, settings.seed)
     rows = parts.sizes["train"]
     if data.batch_size > rows:
         raise InputError(
@@ -170,7 +170,7 @@ def fit_to_classes(config: DictConfig, hydra: Any) -> tuple[DictConfig, list[str
 def _without_effect(words: Sequence[str], target: str) -> str:
     part = words[0].lstrip("+~").partition("=")[0].partition(".")[0].partition("/")[0].replace("trainer", "optimizer")
     return (
-        f"{', '.join(map(public_override, words))}: without effect, for {target} is a LightningModule that makes its "
+        f"{', '.join(map(redacted_override, words))}: without effect, for {target} is a LightningModule that makes its "
         f"own {part}. Search or set a key of the module, as model.lr=...; or let its __init__ declare the argument "
         f"{part!r}, and it is given besom's: loss, a torch.nn.Module; optimizer(parameters), which makes one; "
         "scheduler(optimizer, total_steps), which makes Lightning's lr_scheduler config"

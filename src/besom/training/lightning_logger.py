@@ -1,4 +1,4 @@
-"""Lightning's end of the run's log: a logger that only writes down. `Recorder` carries it to MLflow."""
+"""Lightning's end of the run's log: a logger that only writes down. `RunUploader` carries it to MLflow."""
 
 from __future__ import annotations
 

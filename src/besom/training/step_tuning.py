@@ -36,7 +36,7 @@ GAIN = 0.97  # of the plain step's time; what gains less than 3 % is not worth a
 
 
 @dataclass(frozen=True)
-class Numerics:
+class StepConfig:
     """By the names that `trainer` has for them."""
 
     precision: Precision = "32-true"
@@ -46,7 +46,7 @@ class Numerics:
     compile: bool = False
 
     @classmethod
-    def asked(cls, trainer: Trainer) -> Numerics:
+    def asked(cls, trainer: Trainer) -> StepConfig:
         """What is `auto` is plain."""
         return cls(
             precision=_precision(trainer) or "32-true",
@@ -82,11 +82,11 @@ class Numerics:
 
 @dataclass(frozen=True)
 class Tuned:
-    numerics: Numerics
+    numerics: StepConfig
     said: str
 
 
-def tuned(trainer: Trainer, module: Classifier, data: ImageData) -> Tuned:
+def tune_step(trainer: Trainer, module: Classifier, data: ImageData) -> Tuned:
     """The fastest of what `trainer` leaves open, on its device, whose losses agree with plain fp32's.
 
     Each candidate trains a copy of the network on the same batches; `module` stays as it is.
@@ -94,7 +94,7 @@ def tuned(trainer: Trainer, module: Classifier, data: ImageData) -> Tuned:
     device = _device(trainer.accelerator)
     batches = list(itertools.islice(data.train_dataloader(), BATCHES))
 
-    def candidate(numerics: Numerics) -> _Candidate:
+    def candidate(numerics: StepConfig) -> _Candidate:
         return _Candidate(numerics, module, data, batches, device)
 
     plain, *others = map(candidate, _candidates(trainer, device))
@@ -124,7 +124,7 @@ def _fastest(plain: _Candidate, others: Sequence[_Candidate]) -> _Candidate:
     return best if best.seconds < GAIN * plain.seconds else plain
 
 
-def _compiled_if_it_pays(best: _Candidate, candidate: Callable[[Numerics], _Candidate], steps: int) -> _Candidate:
+def _compiled_if_it_pays(best: _Candidate, candidate: Callable[[StepConfig], _Candidate], steps: int) -> _Candidate:
     """In a trial of so many steps; it loses where torch has no compiler for this device, too."""
     compiled = candidate(replace(best.numerics, compile=True))
     try:
@@ -135,14 +135,14 @@ def _compiled_if_it_pays(best: _Candidate, candidate: Callable[[Numerics], _Cand
     return fastest if steps * (best.seconds - compiled.seconds) > COMPILED * compiled.first_s else best
 
 
-def _candidates(trainer: Trainer, device: torch.device) -> Iterator[Numerics]:
+def _candidates(trainer: Trainer, device: torch.device) -> Iterator[StepConfig]:
     """The plain one first."""
     asked = _precision(trainer)
     precisions: list[Precision] = [asked] if asked else ["32-true", *_fast_precisions(device)]
     formats: list[MemoryFormat] = ["contiguous", "channels_last"]
     if trainer.memory_format != "auto":
         formats = [trainer.memory_format]
-    plain = Numerics.asked(trainer)
+    plain = StepConfig.asked(trainer)
     for precision, layout in itertools.product(precisions, formats):
         yield replace(plain, precision=precision, memory_format=layout)
         if device.type == "cuda" and _matmul(trainer) is None and precision in ("32", "32-true"):
@@ -193,7 +193,7 @@ class _Candidate:
     """One way to compute a step, tried on a copy of the network."""
 
     def __init__(
-        self, numerics: Numerics, module: Classifier, data: ImageData, batches: Sequence[Batch], device: torch.device
+        self, numerics: StepConfig, module: Classifier, data: ImageData, batches: Sequence[Batch], device: torch.device
     ) -> None:
         self.numerics = numerics
         self.losses: list[float] = []

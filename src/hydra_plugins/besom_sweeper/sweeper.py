@@ -77,7 +77,7 @@ class BesomSweeperConf:
     gpus_per_trial: int | None = None  # 0: trials see no GPU
     isolation: str | None = "process"  # none: trials run in this process, for a debugger
     lease: float = 30.0  # seconds without a beat after which a worker is taken for dead
-    plan: bool = False  # show what the sweep would do, and do nothing
+    dry_run: bool = False  # show what the sweep would do, and do nothing
     join: bool = False  # work for a sweep that runs, instead: what `besom worker` sets
     # the record
     question: str | None = None  # what the sweep is to find out: it stands at the top of the study's page
@@ -129,11 +129,11 @@ def _say_who_can() -> None:
             line = next((one.input_line for one in overrides if one.is_interval_sweep()), None)
             if line is None or ("HYDRA_FULL_ERROR" in os.environ and "besom.training.app" not in sys.modules):
                 raise
-            from besom.config.redaction import public_override
+            from besom.config.redaction import redacted_override
 
             print(
-                f"besom: {public_override(line or '')}: Hydra's own sweeper tries values one by one, and cannot search "
-                f"an interval ({error}); add hydra/sweeper=besom, or list values: choice(0.1, 0.5)",
+                f"besom: {redacted_override(line or '')}: Hydra's own sweeper tries values one by one, and cannot "
+                f"search an interval ({error}); add hydra/sweeper=besom, or list values: choice(0.1, 0.5)",
                 file=sys.stderr,
             )
             sys.exit(2)
@@ -178,7 +178,7 @@ class BesomSweeper(Sweeper):
             sys.exit(INTERRUPTED)
 
     def _sweep(self, settings: dict[str, Any], arguments: list[str], warm: Any) -> None:
-        from besom.config.redaction import learn, without_passwords
+        from besom.config.redaction import learn, redact_urls
         from besom.engine.dry_run import preview
         from besom.engine.join import join
         from besom.engine.request import as_sweep
@@ -188,9 +188,9 @@ class BesomSweeper(Sweeper):
 
         learn(self._config)
         sweep = as_sweep(
-            settings, arguments, App(self._task, self._context, without_passwords(self._config), Program.running())
+            settings, arguments, App(self._task, self._context, redact_urls(self._config), Program.running())
         )
-        if settings["plan"]:
+        if settings["dry_run"]:
             preview(sweep)
         elif settings["join"]:
             join(sweep)
@@ -201,6 +201,6 @@ class BesomSweeper(Sweeper):
 def _warm_process(settings: dict[str, Any]) -> AbstractContextManager[Any]:
     from besom.engine.warm_process import WarmProcess
 
-    if settings["plan"] or settings["join"] or settings["isolation"] != "process":
+    if settings["dry_run"] or settings["join"] or settings["isolation"] != "process":
         return nullcontext()
     return WarmProcess(makes_workers=True, records=bool(settings["tracking_uri"]))

@@ -40,7 +40,7 @@ def _in_a_container() -> Lease:
 
 
 def test_a_holder_in_another_container_that_is_silent_for_a_lease_is_gone(study, capsys):
-    examine(study.url, "s", None, mend=True)
+    examine(study.url, "s", None, fix=True)
 
     assert study.trials()[0].state == TrialState.WAITING
     assert study.supervisor() is None
@@ -60,7 +60,7 @@ def test_from_a_holder_in_another_container_that_beats_nothing_is_taken(study):
     beating.start()
     try:
         with pytest.raises(InputError, match="the sweep is in the hands of process"):
-            examine(study.url, "s", None, mend=True)
+            examine(study.url, "s", None, fix=True)
     finally:
         done.set()
         beating.join()
@@ -80,6 +80,6 @@ def test_lines_of_a_log_that_are_no_records_are_named(tmp_path, capsys):
         file.write(b'42\n{"kind": "metrics"}\n\0\0\n')
     queue.complete(claim, [1.0])
 
-    assert examine(study.url, "t", None, mend=False)
+    assert examine(study.url, "t", None, fix=False)
 
     assert f"trial 0: 3 lines of {log.path} are no records, and skipped: 2, 3, 4" in capsys.readouterr().out

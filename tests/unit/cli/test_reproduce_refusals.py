@@ -184,7 +184,7 @@ def test_other_code_is_refused_with_all_that_differs(refused: Refused) -> None:
     assert "git commit: 0123456789abcdef then, " in said
     assert "changes not committed: maybe then, " in said
     assert "go back to that (git checkout 0123456789), or train with what is here: besom reproduce " in said
-    assert "--anyway" in said
+    assert "--force" in said
 
 
 def test_a_store_of_a_newer_mlflow_is_refused(refused: Refused, folder: Path) -> None:

@@ -8,13 +8,13 @@ from besom.config.redaction import (
     environment_unread,
     hidden_in,
     hidden_keys,
-    hide,
     learn,
-    masked,
     names_a_secret,
-    public,
-    public_override,
-    reveal,
+    redact,
+    redacted,
+    redacted_override,
+    restore_password,
+    stash_password,
 )
 from besom.errors import InputError
 
@@ -36,7 +36,7 @@ def nothing_known(monkeypatch):
     ],
 )
 def test_a_url_is_shown_without_its_password(url, shown):
-    assert masked(url) == shown
+    assert redact(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,17 @@ def test_a_url_is_shown_without_its_password(url, shown):
 def test_a_hidden_password_is_put_back_where_it_is_needed(url, monkeypatch):
     monkeypatch.setattr("os.environ", {})
 
-    hidden = hide(url)
+    hidden = stash_password(url)
 
     assert "ret" not in hidden
-    assert reveal(hidden) == url
+    assert restore_password(hidden) == url
 
 
 def test_a_password_that_was_never_told_is_asked_for(monkeypatch):
     monkeypatch.setattr("os.environ", {})
 
     with pytest.raises(InputError, match=r"postgresql://me:\*\*\*@host/runs: its password is not known here"):
-        reveal("postgresql://me:***@host/runs")
+        restore_password("postgresql://me:***@host/runs")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_other_names_of_secrets_are_known(key):
 )
 def test_an_ordinary_value_of_a_key_that_may_name_a_secret_is_none(key, value):
     assert not names_a_secret(key, value)
-    assert public_override(f"{key}={value}") == f"{key}={value}"
+    assert redacted_override(f"{key}={value}") == f"{key}={value}"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_key_that_only_sounds_like_it_is_not(key):
     ],
 )
 def test_an_override_is_shown_without_its_secrets(given, shown):
-    assert public_override(given) == shown
+    assert redacted_override(given) == shown
 
 
 def test_a_config_is_written_without_its_secrets(monkeypatch):
@@ -147,7 +147,7 @@ def test_a_config_is_written_without_its_secrets(monkeypatch):
         }
     )
 
-    written = public(config)
+    written = redacted(config)
 
     assert "hunter2" not in str(written)
     assert written["db"] == {"password": "***", "url": "http://me:***@host", "user": "me", "port": 1}
@@ -177,7 +177,7 @@ def test_what_is_known_to_be_secret_is_taken_out_of_every_text(monkeypatch):
     }
     learn(OmegaConf.create({**config, "key": "${oc.env:MY_API_KEY}", "home": "${oc.env:HOME}"}))
 
-    said = masked("hunter2 hunter2000 first-one second-one 4711 from-outside /home/me")
+    said = redact("hunter2 hunter2000 first-one second-one 4711 from-outside /home/me")
 
     assert said == "*** hunter2000 *** *** *** *** /home/me"
 
@@ -185,11 +185,11 @@ def test_what_is_known_to_be_secret_is_taken_out_of_every_text(monkeypatch):
 def test_a_password_that_is_a_word_of_its_url_does_not_spoil_it(monkeypatch):
     monkeypatch.setattr("os.environ", {})
     url = "postgresql://postgres:postgres@host/postgres"
-    hidden = hide(url)
+    hidden = stash_password(url)
 
-    assert reveal(hidden) == url
-    assert hide(url) == hidden
-    assert masked("postgresql is away").startswith("postgresql")
+    assert restore_password(hidden) == url
+    assert stash_password(url) == hidden
+    assert redact("postgresql is away").startswith("postgresql")
 
 
 def test_it_is_said_which_keys_were_hidden():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from besom.data import Chunk, Images, Originals, decoded
+from besom.data import Chunk, Images, RawDataset, decoded
 from besom.data.cache import write_whole
 from besom.errors import InputError
 
@@ -34,7 +34,7 @@ class Counted:
 
     def __init__(self, *files: Path, **settings: object) -> None:
         self.times = 0
-        self.originals = Originals("noise", "a test", settings, lambda: files, self._decode)
+        self.originals = RawDataset("noise", "a test", settings, lambda: files, self._decode)
 
     def _decode(self) -> tuple[list[str], list[Chunk]]:
         self.times += 1
@@ -249,7 +249,7 @@ def test_a_folder_that_changes_while_it_is_read_is_refused(cache: Path, tmp_path
         return ["off", "on"], [Chunk(PICTURES, LABELS)]
 
     with pytest.raises(InputError, match="a test have changed while they were read"):
-        decoded(Originals("noise", "a test", {}, lambda: [growing], decode))
+        decoded(RawDataset("noise", "a test", {}, lambda: [growing], decode))
     assert not [path for path in cache.iterdir() if path.is_dir()]
 
 
@@ -267,7 +267,7 @@ def test_what_cannot_be_a_set_is_refused_and_not_kept(cache: Path, second: Chunk
         return ["off", "on"], [Chunk(PICTURES, LABELS), second]
 
     with pytest.raises(InputError, match=f"^a test: .*{said}"):
-        decoded(Originals("noise", "a test", {}, tuple, decode))
+        decoded(RawDataset("noise", "a test", {}, tuple, decode))
     assert not [path for path in cache.iterdir() if path.is_dir()]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from besom.data import Batches, ImageData, Images, Parts, decoded, digits
+from besom.data import Batches, ImageData, Images, Splits, decoded, digits
 from besom.errors import InputError
 
 DIGITS = decoded(digits())
@@ -23,8 +23,8 @@ def _data(
     return ImageData(whole, _parts(whole, val, test, seed), batch_size, seed)
 
 
-def _parts(whole: Images = DIGITS, val: float = 0.2, test: float | None = 0.2, seed: int = 0) -> Parts:
-    return Parts.of(whole, val, test, seed)
+def _parts(whole: Images = DIGITS, val: float = 0.2, test: float | None = 0.2, seed: int = 0) -> Splits:
+    return Splits.of(whole, val, test, seed)
 
 
 def _noise(images: int, classes: int = 2) -> Images:

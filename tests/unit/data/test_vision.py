@@ -17,7 +17,7 @@ from torchvision import datasets
 from torchvision.transforms.v2.functional import pil_to_tensor
 from warped_digits import write, write_idx
 
-from besom.data import Parts, decoded, vision
+from besom.data import Splits, decoded, vision
 from besom.errors import InputError
 
 Write = Callable[[str, Path], None]
@@ -115,7 +115,7 @@ def test_every_picture_is_as_torchvision_decodes_it(tmp_path: Path, published: W
 def test_the_makers_test_set_is_the_test_part(tmp_path: Path):
     whole = decoded(vision("MNIST", str(write(tmp_path, train=600, test=50)), download=False))
 
-    parts = Parts.of(whole, 0.1, None, seed=0)
+    parts = Splits.of(whole, 0.1, None, seed=0)
 
     assert parts.test.tolist() == list(range(600, 650))
     assert len(parts.val) == 65  # of all 650

@@ -11,7 +11,7 @@ from besom.engine.study_run import over_time
 from besom.study.attrs import N_TRIALS, OVERRIDES, PROGRAM, QUESTION, RUN
 from besom.study.objective import objectives
 from besom.study.queue import Claim, Queue
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 from besom.study.study import Study
 from besom.tracking.mlflow_store import TRAINING
 
@@ -42,7 +42,7 @@ def claimed(study: Study) -> Claim:
     return claim
 
 
-def swept(study: Study, *ends: float | str | tuple[float, ...]) -> Findings:
+def swept(study: Study, *ends: float | str | tuple[float, ...]) -> StudySnapshot:
     for end in ends:
         match end:
             case "pruned":
@@ -53,7 +53,7 @@ def swept(study: Study, *ends: float | str | tuple[float, ...]) -> Findings:
                 Queue(study).complete(claimed(study), values)
             case value:
                 Queue(study).complete(claimed(study), (value,))
-    return Findings.of(study)
+    return StudySnapshot.of(study)
 
 
 def test_the_note_names_the_question_the_best_trial_and_its_command(study):
@@ -104,11 +104,11 @@ def test_no_word_of_the_user_breaks_the_table(study):
 
 
 def test_a_note_is_never_longer_than_mlflow_takes(study):
-    findings = swept(study, 0.5)
+    snapshot = swept(study, 0.5)
     study.remember(QUESTION, "why? " * 10_000)
 
-    assert len(note(Findings.of(study), "1", "parent")) <= MAX_NOTE < 8000
-    assert findings.question
+    assert len(note(StudySnapshot.of(study), "1", "parent")) <= MAX_NOTE < 8000
+    assert snapshot.question
 
 
 def test_the_page_follows_the_study_over_time(study):

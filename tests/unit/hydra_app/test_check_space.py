@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from besom.config.hydra_compat import VERSION_BASE
 from besom.errors import InputError
-from besom.hydra_app.check_space import rehearse
+from besom.hydra_app.check_space import check_space
 from besom.hydra_app.job import App
 from besom.hydra_app.program import Program
 from besom.space.parse import parse
@@ -50,7 +50,7 @@ def _rehearsed(params: dict[str, Any], app: Path) -> list[DictConfig]:
         callbacks.callbacks = [seen]
         config = loader.load_configuration("config", [], RunMode.MULTIRUN)
         context = HydraContext(config_loader=loader, callbacks=callbacks)
-        rehearse(parse(params, []), App(lambda config: 0.0, context, config, Program.running()))
+        check_space(parse(params, []), App(lambda config: 0.0, context, config, Program.running()))
     return seen.configs
 
 

@@ -44,7 +44,7 @@ from besom.study.attrs import ENDS, LEASE, N_TRIALS, OVERRIDES, PROGRAM, QUESTIO
 from besom.study.lease import Lease
 from besom.study.objective import Objective, objectives
 from besom.study.queue import Queue
-from besom.study.snapshot import Findings, point, seconds
+from besom.study.snapshot import StudySnapshot, point, seconds
 from besom.study.study import Counts, Study
 from besom.terminal.lines import summary
 
@@ -77,7 +77,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def tradeoff() -> Findings:
+def tradeoff() -> StudySnapshot:
     chance = random.Random(0)
     searched = SPACE.all_distributions()
     trials = [
@@ -108,7 +108,7 @@ def _attempt(study: Study) -> None:
             Queue(study).complete(claim, [1 - 1 / (number + 3)])
 
 
-def _of(trials: Sequence[FrozenTrial], aims: Sequence[Objective] = ONE, word: str = "study") -> Findings:
+def _of(trials: Sequence[FrozenTrial], aims: Sequence[Objective] = ONE, word: str = "study") -> StudySnapshot:
     """What a study with these trials has found; one in memory, since a database takes longer than a report."""
     study = optuna.create_study(directions=[aim.direction for aim in aims])
     study.add_trials(trials)
@@ -116,7 +116,7 @@ def _of(trials: Sequence[FrozenTrial], aims: Sequence[Objective] = ONE, word: st
     states = [trial.state for trial in trials]
     counts = Counts(*(states.count(state) for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)), 0, 0)
     best = study.best_trials if len(aims) > 1 else [study.best_trial] if counts.complete else []
-    return Findings(
+    return StudySnapshot(
         word, word, word, tuple(aims), {word: word}, len(trials), Path(word), trials, counts, best, None, 1, None, study
     )
 
@@ -135,7 +135,7 @@ def _trial(
 
 # ── the table ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_table_of_trials_equals_what_optuna_has(digits: Study) -> None:
-    rows = list(csv.DictReader(trials_csv(Findings.of(digits)).splitlines(keepends=True)))
+    rows = list(csv.DictReader(trials_csv(StudySnapshot.of(digits)).splitlines(keepends=True)))
     trials = digits.as_optuna().get_trials(deepcopy=False)
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
     keys = {"width", "norm", "optimizer", "optimizer.lr", "optimizer.momentum"}
@@ -150,7 +150,7 @@ def test_the_table_of_trials_equals_what_optuna_has(digits: Study) -> None:
 
 
 def test_the_table_says_where_how_often_and_why(digits: Study) -> None:
-    rows = list(csv.DictReader(trials_csv(Findings.of(digits)).splitlines(keepends=True)))
+    rows = list(csv.DictReader(trials_csv(StudySnapshot.of(digits)).splitlines(keepends=True)))
     assert [row["slot"] for row in rows[:4]] == ["0", "1", "0", "1"]
     assert [row["attempts"] for row in (rows[0], rows[5], rows[11])] == ["1", "1", "2"]
     assert rows[5]["reason"] == "exception: ValueError: too wide,\nsaid “numpy”"
@@ -158,34 +158,34 @@ def test_the_table_says_where_how_often_and_why(digits: Study) -> None:
 
 def test_a_column_has_one_meaning() -> None:
     """A parameter may be called like another column."""
-    findings = _of([_trial([0.1], {"number": 0.2, "slot": 0.3, "val/acc": 0.4})])
-    [row] = csv.DictReader(trials_csv(findings).splitlines())
+    snapshot = _of([_trial([0.1], {"number": 0.2, "slot": 0.3, "val/acc": 0.4})])
+    [row] = csv.DictReader(trials_csv(snapshot).splitlines())
     assert (row["number"], row["slot"], row["val/acc"]) == ("0", "", "0.1")
     assert (row["params.number"], row["params.slot"], row["params.val/acc"]) == ("0.2", "0.3", "0.4")
 
 
 # ── the best ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_best_can_be_used_at_once(digits: Study) -> None:
-    findings = Findings.of(digits)
-    best = yaml.safe_load(best_yaml(findings))
-    assert best["number"] == findings.best[0].number == 10
-    assert best["values"] == {"val/acc": findings.best[0].value}
-    assert best["overrides"] == findings.best[0].user_attrs[OVERRIDES]
+    snapshot = StudySnapshot.of(digits)
+    best = yaml.safe_load(best_yaml(snapshot))
+    assert best["number"] == snapshot.best[0].number == 10
+    assert best["values"] == {"val/acc": snapshot.best[0].value}
+    assert best["overrides"] == snapshot.best[0].user_attrs[OVERRIDES]
     assert best["command"].startswith("besom train width=")
-    assert SPACE.known_point(best["params"]) == findings.best[0].params
+    assert SPACE.known_point(best["params"]) == snapshot.best[0].params
 
 
-def test_of_several_objectives_the_best_are_the_front(tradeoff: Findings) -> None:
+def test_of_several_objectives_the_best_are_the_front(tradeoff: StudySnapshot) -> None:
     front = yaml.safe_load(best_yaml(tradeoff))
     assert [one["number"] for one in front] == [trial.number for trial in tradeoff.best]
     assert set(front[0]["values"]) == {"val/acc", "parameters"}
 
 
 def test_objectives_that_are_called_alike_are_told_apart() -> None:
-    findings = _of([_trial([0.1, 0.2])], objectives(["maximize", "maximize"], ["acc", "acc"]))
-    [best] = yaml.safe_load(best_yaml(findings))
+    snapshot = _of([_trial([0.1, 0.2])], objectives(["maximize", "maximize"], ["acc", "acc"]))
+    [best] = yaml.safe_load(best_yaml(snapshot))
     assert best["values"] == {"objective_0": 0.1, "objective_1": 0.2}
-    assert trials_csv(findings).startswith("number,state,objective_0,objective_1,")
+    assert trials_csv(snapshot).startswith("number,state,objective_0,objective_1,")
 
 
 @pytest.mark.parametrize(("aims", "nothing"), [(ONE, {}), (TWO, [])])
@@ -197,7 +197,7 @@ def test_before_the_first_complete_trial_there_is_no_best(aims, nothing) -> None
 
 # ── the page ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_page_shows_the_study_with_all_charts(digits: Study) -> None:
-    text = page(Findings.of(digits))
+    text = page(StudySnapshot.of(digits))
     for part in (
         *("Which optimizer reads digits best?", "maximize <b>val/acc</b>", "Best: trial 10", "besom train width="),
         *("best so far", "where 2 were pruned", "the best tenth", "slot 0", "slot 1", "ValueError: too wide"),
@@ -209,7 +209,7 @@ def test_the_page_shows_the_study_with_all_charts(digits: Study) -> None:
     assert "could not be made" not in text
 
 
-def test_several_objectives_have_a_front_and_each_its_importances(tradeoff: Findings) -> None:
+def test_several_objectives_have_a_front_and_each_its_importances(tradeoff: StudySnapshot) -> None:
     text = page(tradeoff)
     for part in (
         "Pareto front",
@@ -225,7 +225,7 @@ def test_several_objectives_have_a_front_and_each_its_importances(tradeoff: Find
 
 
 def test_the_page_loads_nothing(digits: Study) -> None:
-    text = page(Findings.of(digits))
+    text = page(StudySnapshot.of(digits))
     assert not re.findall(
         r"https?://|//\w+\.\w|\bsrc=|@import|url\(|\bfetch\(|XMLHttpRequest", text.replace("data:,", "")
     )
@@ -298,13 +298,13 @@ def test_every_study_has_a_report(kind: str, tmp_path: Path) -> None:
     assert all(path.stat().st_size for path in made)
 
 
-def test_the_main_charts_are_pictures_too(digits: Study, tradeoff: Findings, tmp_path: Path) -> None:
+def test_the_main_charts_are_pictures_too(digits: Study, tradeoff: StudySnapshot, tmp_path: Path) -> None:
     texts = {"report.html", "trials.csv", "best.yaml"}
-    for findings, drawn in (
-        (Findings.of(digits), {"history.png", "timeline.png"}),
+    for snapshot, drawn in (
+        (StudySnapshot.of(digits), {"history.png", "timeline.png"}),
         (tradeoff, {"pareto_front.png", "importances.png", "timeline.png"}),
     ):
-        made = write(findings, tmp_path)
+        made = write(snapshot, tmp_path)
         assert {path.name for path in made} == texts | drawn
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in made if path.suffix == ".png")
 
@@ -323,7 +323,7 @@ def _early(state: TrialState, reported: dict[int, float], x: float, **attrs: obj
 
 
 @pytest.fixture
-def mixed() -> Findings:
+def mixed() -> StudySnapshot:
     """Six complete trials; two pruned ones, one of them without a value; two failed ones, one of them without."""
     complete = [_trial([n / 9], {"x": n / 9, "y": (n % 4) / 4}) for n in range(6)]
     return _of(
@@ -342,7 +342,7 @@ def _drawn(chart: Chart, name: str) -> list[Any]:
     return [trace for trace in chart.figure.data if (trace.name or "").startswith(name)]
 
 
-def test_the_history_has_pruned_and_failed_trials_at_their_last_value_in_their_own_style(mixed: Findings) -> None:
+def test_the_history_has_pruned_and_failed_trials_at_their_last_value_in_their_own_style(mixed: StudySnapshot) -> None:
     chart = history(mixed)
     [complete], [pruned], [failed] = (_drawn(chart, word) for word in ("complete (6)", "pruned (2)", "failed (2)"))
     assert list(pruned.x) == [6, 7]
@@ -362,12 +362,12 @@ def test_a_history_needs_no_complete_trial() -> None:
 
 
 @pytest.mark.parametrize("make", [slices, contours])
-def test_each_small_chart_has_pruned_and_failed_trials(mixed: Findings, make: Callable[..., list[Chart]]) -> None:
+def test_each_small_chart_has_pruned_and_failed_trials(mixed: StudySnapshot, make: Callable[..., list[Chart]]) -> None:
     [chart] = make(mixed)
     assert len(_drawn(chart, "pruned (2)")) == len(_drawn(chart, "failed (2)")) == (2 if make is slices else 1)
 
 
-def test_pruned_and_failed_trials_have_lines_among_the_parallel_coordinates(mixed: Findings) -> None:
+def test_pruned_and_failed_trials_have_lines_among_the_parallel_coordinates(mixed: StudySnapshot) -> None:
     chart = parallel(mixed)
     [pruned], [failed] = _drawn(chart, "pruned (2)"), _drawn(chart, "failed (2)")
     assert (pruned.line.dash, failed.line.dash) == ("dash", "dot")
@@ -385,7 +385,7 @@ def test_each_axis_of_the_parallel_coordinates_is_named_and_has_room_for_its_nam
     assert max(map(len, lines)) * 7 <= chart.least_px / 11
 
 
-def test_failures_are_grouped_by_kind_above_the_charts(mixed: Findings) -> None:
+def test_failures_are_grouped_by_kind_above_the_charts(mixed: StudySnapshot) -> None:
     trials = [
         _early(TrialState.FAIL, {}, 0.5, **{"besom.kind": kind, "besom.reason": reason})
         for kind, reason in (
@@ -412,7 +412,7 @@ KNOWN = {"lr": FloatDistribution(1e-5, 1, log=True)} | {
 }
 
 
-def _planted(count: int, *, momentum: int = 0, aims: Sequence[Objective] = ONE) -> Findings:
+def _planted(count: int, *, momentum: int = 0, aims: Sequence[Objective] = ONE) -> StudySnapshot:
     """The first objective is set by `lr` alone, the second by `a`; `momentum` trials have one more."""
     chance = random.Random(0)
     trials = []
@@ -453,35 +453,35 @@ def test_each_objective_has_importances_of_its_own() -> None:
 
 
 def test_a_conditional_parameter_is_judged_on_the_trials_that_have_it() -> None:
-    findings = _planted(60, momentum=20)
-    for one in importances(findings):
+    snapshot = _planted(60, momentum=20)
+    for one in importances(snapshot):
         assert set(one.shares) == {"lr", "a", "b", "momentum"}
         assert one.shares["momentum"] < 0.3
-    [chart] = importance(findings)
+    [chart] = importance(snapshot)
     assert chart.figure is not None
     assert "momentum (20 trials)" in chart.figure.layout.yaxis.ticktext
     assert "judged on those alone" in chart.says
 
 
 def test_a_conditional_parameter_of_too_few_trials_is_not_judged() -> None:
-    findings = _planted(60, momentum=9)
-    assert all("momentum" not in one.shares for one in importances(findings))
-    assert "Too few trials have: momentum (9)." in importance(findings)[0].says
+    snapshot = _planted(60, momentum=9)
+    assert all("momentum" not in one.shares for one in importances(snapshot))
+    assert "Too few trials have: momentum (9)." in importance(snapshot)[0].says
 
 
 def test_for_many_trials_only_the_fast_way_is_taken_and_said() -> None:
-    findings = _planted(201)
-    assert [one.method for one in importances(findings)] == ["PED-ANOVA"]
-    assert "fANOVA is left out with more than 200 trials." in importance(findings)[0].says
+    snapshot = _planted(201)
+    assert [one.method for one in importances(snapshot)] == ["PED-ANOVA"]
+    assert "fANOVA is left out with more than 200 trials." in importance(snapshot)[0].says
 
 
 # ── ties ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_trials_that_share_the_best_value_are_named_as_ties() -> None:
-    findings = _of([_trial([value], {"x": n / 9}) for n, value in enumerate((0.5, 0.9917, 0.9917, 0.1, 0.9917))])
+    snapshot = _of([_trial([value], {"x": n / 9}) for n, value in enumerate((0.5, 0.9917, 0.9917, 0.1, 0.9917))])
     said = "3 trials share val/acc 0.9917: 1, 2, 4"
-    for text in (page(findings), summary(findings, recorded=False), note(findings, "1", "parent"), best_yaml(findings)):
+    for text in (page(snapshot), summary(snapshot, recorded=False), note(snapshot, "1", "parent"), best_yaml(snapshot)):
         assert said in text
-    assert [findings.rank(trial) for trial in findings.ranked()] == [1, 1, 1, 4, 5]
+    assert [snapshot.rank(trial) for trial in snapshot.ranked()] == [1, 1, 1, 4, 5]
     assert "trials share" not in page(_of([_trial([n / 9], {"x": n / 9}) for n in range(9)]))
 
 
@@ -492,19 +492,19 @@ def test_of_more_ties_than_can_be_read_the_first_are_named() -> None:
 
 def test_equal_points_of_a_front_are_one_and_named() -> None:
     points = [*[[0.9, 100.0]] * 15, [0.5, 50.0], [0.4, 200.0]]
-    findings = _of([_trial(values, {"x": n / 20}) for n, values in enumerate(points)], TWO)
-    chart = pareto(findings)
+    snapshot = _of([_trial(values, {"x": n / 20}) for n, values in enumerate(points)], TWO)
+    chart = pareto(snapshot)
     [front] = _drawn(chart, "Pareto front (16)")
     assert sorted(zip(front.x, front.text, strict=True)) == [(0.5, ""), (0.9, "×15")]
     assert any(text.startswith("15 trials: 0, 1, 2") for text in front.customdata)
     assert "The front has 16 trials at 2 points" in chart.says
-    text = page(findings)
+    text = page(snapshot)
     assert "16 trials on the Pareto front, at 2 points" in text
     assert "15 trials share val/acc 0.9" in text
-    lines = summary(findings, recorded=False)
+    lines = summary(snapshot, recorded=False)
     assert lines.count("repeat it:") == 2
     assert "15 trials share val/acc 0.9000 parameters 100.0000: 0, 1, 2" in lines
-    assert "15 trials share" in note(findings, "1", "parent")
+    assert "15 trials share" in note(snapshot, "1", "parent")
 
 
 # ── the timeline ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -539,7 +539,7 @@ def test_the_page_of_a_thousand_trials_stays_under_5_mb() -> None:
     assert len(page(_thousand()).encode()) < 5_000_000
 
 
-def _thousand() -> Findings:
+def _thousand() -> StudySnapshot:
     """Each with 6 parameters and 20 intermediate values."""
     chance = random.Random(0)
     searched = {f"group.parameter_{n}": FloatDistribution(0, 1) for n in range(6)}
@@ -578,9 +578,9 @@ def test_besom_report_writes_the_page_and_says_where(
 ) -> None:
     _besom(monkeypatch, tmp_path, "digits", "--storage", digits.url)
     assert capsys.readouterr().out == f"the report of study digits: {tmp_path}/report.html\n"
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page(Findings.of(digits))
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page(StudySnapshot.of(digits))
     _besom(monkeypatch, digits.folder.parent, "-o", str(tmp_path / "mine.csv"))
-    assert (tmp_path / "mine.csv").read_text(encoding="utf-8") == trials_csv(Findings.of(digits))
+    assert (tmp_path / "mine.csv").read_text(encoding="utf-8") == trials_csv(StudySnapshot.of(digits))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from besom.study.attrs import N_TRIALS
 from besom.study.lookup import chosen, chosen_among
 from besom.study.objective import objectives
 from besom.study.queue import Queue
-from besom.study.snapshot import Findings
+from besom.study.snapshot import StudySnapshot
 from besom.study.storage import StorageDamaged, StorageFull, told_plainly
 from besom.study.study import Study
 
@@ -55,9 +55,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a date that is none": lambda content: content.replace(b"20", b"2;"),
 }
 QUESTIONS: dict[str, Callable[[str, Path], object]] = {
-    "status": lambda url, folder: [Findings.of(chosen_among(url, None)[0]), *chosen_among(url, None)[1]],
-    "report": lambda url, folder: Findings.of(chosen(url, "s")),
-    "doctor": lambda url, folder: examine(url, None, None, mend=False),
+    "status": lambda url, folder: [StudySnapshot.of(chosen_among(url, None)[0]), *chosen_among(url, None)[1]],
+    "report": lambda url, folder: StudySnapshot.of(chosen(url, "s")),
+    "doctor": lambda url, folder: examine(url, None, None, fix=False),
     "stop": lambda url, folder: stop(url, "s"),
     "sweep": lambda url, folder: [Queue(_create(folder)).claim(9, _sampler, NopPruner()), _create(folder).trials()],
 }
@@ -95,7 +95,7 @@ def test_pages_that_nobody_reads_are_found_by_doctor(study, tmp_path):
     file.write_bytes(content[:last] + RANDOM(PAGE))
 
     with pytest.raises(StorageDamaged, match="is damaged"):
-        examine(study.url, None, None, mend=False)
+        examine(study.url, None, None, fix=False)
 
 
 def test_a_full_disk_is_one_message_with_its_folder(study, tmp_path):

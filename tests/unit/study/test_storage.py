@@ -5,7 +5,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError, PendingRollbackError, ProgrammingError
 
 from besom.errors import RunError
-from besom.study.storage import PATIENCE_S, _Patience
+from besom.study.storage import PATIENCE_S, _RetryWhileAway
 
 
 class Clock:
@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def patience():
-    return _Patience("hydra.sweeper.storage=postgresql://me:***@host/runs")
+    return _RetryWhileAway("hydra.sweeper.storage=postgresql://me:***@host/runs")
 
 
 class Driver(Exception):  # noqa: N818 - what a driver raises

@@ -16,10 +16,10 @@ from sqlalchemy import Engine, event
 
 from besom.errors import InputError
 from besom.study.attrs import ENDS, KIND, PARENT_RUN, REASON
-from besom.study.lease import Lease, LeaseLost, Watch
+from besom.study.lease import Lease, LeaseLost, LeaseMonitor
 from besom.study.objective import Direction, Objective, objectives
 from besom.study.queue import Claim, Queue
-from besom.study.study import Counts, Stop, Study
+from besom.study.study import Counts, StopRequest, Study
 from besom.system.locks import absolute
 
 SPACE = {"lr": "FloatDistribution(0, 1)"}
@@ -110,7 +110,7 @@ def test_two_studies_of_one_storage_are_kept_apart(study, url, tmp_path):
 
 # ── the budget ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_new_study_owes_its_whole_budget(study):
-    assert study.owed(5) == 5
+    assert study.remaining(5) == 5
 
 
 def test_a_trial_is_owed_until_it_has_an_end(study):
@@ -119,7 +119,7 @@ def test_a_trial_is_owed_until_it_has_an_end(study):
     Queue(study).fail(_claimed(study), "exception", "it crashed")
     _claimed(study)
 
-    assert study.owed(5) == 2
+    assert study.remaining(5) == 2
     assert study.counts() == Counts(complete=1, pruned=1, failed=1, running=1, waiting=0)
 
 
@@ -132,7 +132,7 @@ def test_finished_and_running_trials_spend_the_budget(study):
 def test_more_trials_than_the_budget_owe_nothing(study):
     _complete(study, 0.1, 0.2)
 
-    assert study.owed(1) == 0
+    assert study.remaining(1) == 0
 
 
 # ── claiming ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -324,13 +324,13 @@ def test_a_trial_that_ran_out_of_memory_teaches_the_sampler_to_keep_away(url, tm
 # ── death ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _take_from(study: Study, max_retries: int = 2) -> list[int]:
     """As another worker does that has not heard from the holder for a whole lease."""
-    watch = Watch(lease_s=0)
+    watch = LeaseMonitor(lease_s=0)
     assert Queue(study).reap(watch, max_retries) == []
     return Queue(study).reap(watch, max_retries)
 
 
 def test_a_holder_that_beats_keeps_its_trial(study):
-    claim, watch = _claimed(study), Watch(lease_s=0)
+    claim, watch = _claimed(study), LeaseMonitor(lease_s=0)
     lease = claim.lease
     for _ in range(3):
         Queue(study).reap(watch, 2)
@@ -391,7 +391,7 @@ def test_a_dead_process_of_this_machine_is_seen_at_once(study, url):
     process.start()
     process.join()
 
-    assert Queue(study).reap(Watch(lease_s=3600), 2) == [0]
+    assert Queue(study).reap(LeaseMonitor(lease_s=3600), 2) == [0]
 
 
 def test_a_live_process_of_this_machine_is_not_taken_for_dead():
@@ -403,12 +403,12 @@ class _Clock:
         self.now = 0.0
         monkeypatch.setattr("besom.study.lease.time.monotonic", lambda: self.now)
 
-    def looks(self, watch: Watch, lease: Lease, *gaps_s: float) -> list[bool]:
+    def looks(self, watch: LeaseMonitor, lease: Lease, *gaps_s: float) -> list[bool]:
         """Whether the holder was taken for dead, after each gap."""
         found = []
         for gap_s in gaps_s:
             self.now += gap_s
-            found.append(watch.stopped("trial 0", lease))
+            found.append(watch.has_expired("trial 0", lease))
         return found
 
 
@@ -417,14 +417,14 @@ def _elsewhere() -> Lease:
 
 
 def test_a_holder_elsewhere_that_is_silent_for_a_lease_is_taken_for_dead(monkeypatch):
-    clock, watch = _Clock(monkeypatch), Watch(lease_s=30)
+    clock, watch = _Clock(monkeypatch), LeaseMonitor(lease_s=30)
 
     assert clock.looks(watch, _elsewhere(), 0, 7, 7, 7, 7, 7) == [False] * 5 + [True]
 
 
 def test_that_nobody_could_look_for_an_hour_is_no_silence_of_the_holder(monkeypatch):
     """The storage was away: the holder, too, could not have been heard."""
-    clock, watch = _Clock(monkeypatch), Watch(lease_s=30)
+    clock, watch = _Clock(monkeypatch), LeaseMonitor(lease_s=30)
     lease = _elsewhere()
 
     assert clock.looks(watch, lease, 0, 7, 7, 3600) == [False] * 4
@@ -433,7 +433,7 @@ def test_that_nobody_could_look_for_an_hour_is_no_silence_of_the_holder(monkeypa
 
 def test_who_looks_seldom_finds_the_dead_too(monkeypatch):
     """A worker looks between its trials."""
-    clock, watch = _Clock(monkeypatch), Watch(lease_s=30)
+    clock, watch = _Clock(monkeypatch), LeaseMonitor(lease_s=30)
 
     assert clock.looks(watch, _elsewhere(), *[600] * 5) == [False] * 4 + [True]
 
@@ -441,38 +441,38 @@ def test_who_looks_seldom_finds_the_dead_too(monkeypatch):
 # ── what another connection sees ──────────────────────────────────────────────────────────────────────────────────────
 def test_a_request_to_stop_is_seen_by_another_connection(study, url):
     worker = Study(url, "digits")
-    assert worker.stop() is None
+    assert worker.stop_request() is None
 
-    study.request_stop(Stop("settled", "enough"))
+    study.request_stop(StopRequest("settled", "enough"))
 
-    assert worker.stop() == Stop("settled", "enough")
+    assert worker.stop_request() == StopRequest("settled", "enough")
 
 
 def test_the_first_request_to_stop_stands(study):
-    study.request_stop(Stop("refused", "two numbers"))
-    study.request_stop(Stop("interrupted"))
+    study.request_stop(StopRequest("refused", "two numbers"))
+    study.request_stop(StopRequest("interrupted"))
 
-    assert study.stop() == Stop("refused", "two numbers")
+    assert study.stop_request() == StopRequest("refused", "two numbers")
 
 
 def test_a_stopped_study_may_start_again(study, url):
     worker = Study(url, "digits")
-    study.request_stop(Stop("interrupted"))
+    study.request_stop(StopRequest("interrupted"))
 
-    with study.supervised(Watch(lease_s=60)):
-        assert worker.stop() is None
+    with study.supervised(LeaseMonitor(lease_s=60)):
+        assert worker.stop_request() is None
 
 
 def test_a_study_has_one_supervisor(study, url):
     """A live process of this machine is believed at once."""
-    second = Study(url, "digits").supervised(Watch(lease_s=60))
+    second = Study(url, "digits").supervised(LeaseMonitor(lease_s=60))
     with (
-        study.supervised(Watch(lease_s=60)),
+        study.supervised(LeaseMonitor(lease_s=60)),
         pytest.raises(InputError, match=r"study 'digits' is being swept by process \d+ on"),
     ):
         second.__enter__()
 
-    with Study(url, "digits").supervised(Watch(lease_s=60)):
+    with Study(url, "digits").supervised(LeaseMonitor(lease_s=60)):
         pass
 
 
@@ -486,9 +486,9 @@ def test_trials_of_another_connection_are_counted(study, url):
 
 def test_what_nobody_has_written_to_is_not_read_again(study, url):
     worker, asked = Study(url, "digits"), []
-    study.counts(), study.stop()
+    study.counts(), study.stop_request()
     with _listening(asked.append):
-        study.counts(), study.stop(), study.supervisor()
+        study.counts(), study.stop_request(), study.supervisor()
         assert asked == []
 
         worker.remember(PARENT_RUN, "abc")
@@ -579,7 +579,7 @@ def test_a_refused_storage_does_not_show_its_password(tmp_path):
     ],
 )
 def test_a_lease_of_another_shape_ends_when_it_does_not_change(attr, monkeypatch):
-    clock, watch, lease = _Clock(monkeypatch), Watch(lease_s=30), Lease.from_attr(attr)
+    clock, watch, lease = _Clock(monkeypatch), LeaseMonitor(lease_s=30), Lease.from_attr(attr)
     assert lease is not None
 
     assert not lease.is_here()

@@ -19,8 +19,8 @@ from besom.study.command import Command
 from besom.study.lookup import chosen_among
 from besom.study.objective import objectives
 from besom.study.queue import Queue
-from besom.study.snapshot import Findings
-from besom.study.study import Stop, Study
+from besom.study.snapshot import StudySnapshot
+from besom.study.study import StopRequest, Study
 from besom.study.validation import OF_A_STUDY, OF_A_TRIAL
 from besom.tracking import RunLog
 
@@ -62,9 +62,9 @@ def test_an_attribute_of_a_study_that_cannot_be_read_is_one_message(study, tmp_p
         _create(tmp_path)
     with suppress(InputError):  # where it asks for it, and no other exception
         found, _ = chosen_among(study.url, None)
-        save(Findings.of(found), tmp_path / "report.csv")
+        save(StudySnapshot.of(found), tmp_path / "report.csv")
     with suppress(InputError):
-        examine(study.url, "s", None, mend=False)
+        examine(study.url, "s", None, fix=False)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_an_attribute_of_a_study_that_cannot_be_read_is_one_message(study, tmp_p
 def test_a_request_to_stop_of_another_shape_stops_all_the_same(study, asked):
     study.remember(STOP, asked)
 
-    stop = study.stop()
+    stop = study.stop_request()
 
     assert stop is not None
     assert stop.cause == "asked"
@@ -81,11 +81,11 @@ def test_a_request_to_stop_of_another_shape_stops_all_the_same(study, asked):
 
 
 def test_what_this_besom_writes_is_read_as_it_was_written(study):
-    stop = Stop("full", "a disk is full")
+    stop = StopRequest("full", "a disk is full")
     study.request_stop(stop)
     Command(("app.py",), ("-m", "x=1"), "/data", None).remember(study)
 
-    assert study.stop() == stop
+    assert study.stop_request() == stop
     assert "app.py -m x=1" in str(Command.of(study))
 
 
@@ -106,9 +106,9 @@ def test_an_attribute_of_a_trial_that_cannot_be_read_is_ignored_and_named(tmp_pa
     queue.complete(claim, [1.0])
     RunLog(study.folder / "0" / "run.jsonl").metrics({"objective": 1.0}, 0)
 
-    findings = Findings.of(study)
-    save(findings, tmp_path / "report.html")
-    save(findings, tmp_path / "trials.csv")
-    assert examine(study.url, "s", None, mend=False)
+    snapshot = StudySnapshot.of(study)
+    save(snapshot, tmp_path / "report.html")
+    save(snapshot, tmp_path / "trials.csv")
+    assert examine(study.url, "s", None, fix=False)
     if key != attrs.ENDS:  # which was written anew
         assert f"trial 0: {key} of another shape" in capsys.readouterr().out

@@ -15,16 +15,16 @@ from rich.console import Console
 
 from besom.cli.best import best
 from besom.cli.status import status
-from besom.study.attrs import N_TRIALS, SETTLER, SLOTS, SUPERVISOR, TRACKING
+from besom.study.attrs import N_TRIALS, PREPARER, SLOTS, SUPERVISOR, TRACKING
 from besom.study.command import Command
-from besom.study.lease import Lease, Watch
+from besom.study.lease import Lease, LeaseMonitor
 from besom.study.objective import objectives
 from besom.study.queue import Queue
-from besom.study.snapshot import Findings
-from besom.study.study import Stop, Study
+from besom.study.snapshot import StudySnapshot
+from besom.study.study import StopRequest, Study
 from besom.terminal.lines import Lines, one_line
 from besom.terminal.pace import idle_share, to_go_s
-from besom.terminal.table import Room, picture
+from besom.terminal.table import TerminalSize, picture
 from besom.terminal.words import brief, fitting, number, span, sparkline
 
 SPACE = {
@@ -47,7 +47,7 @@ def _study(folder, direction, metric):
 @pytest.fixture
 def swept(study):
     """By this process, which is alive."""
-    with study.supervised(Watch(30)):
+    with study.supervised(LeaseMonitor(30)):
         yield study
 
 
@@ -68,7 +68,7 @@ def begin(study, slot="0", reports=()):
 def drawn(study, width=80, height=24):
     console = Console(width=width, color_system=None)
     with console.capture() as shown:
-        console.print(picture(Findings.of(study), Room(width, height), datetime.now()))
+        console.print(picture(StudySnapshot.of(study), TerminalSize(width, height), datetime.now()))
     return [line.rstrip() for line in shown.get().splitlines()]
 
 
@@ -115,7 +115,7 @@ def test_a_curve_gives_way_before_a_value_is_cut(swept):
     [
         ({TRACKING: "sqlite:///mlflow.db"}, "MLflow"),
         ({TRACKING: None}, "a worker"),
-        ({SETTLER: Lease.mine().as_attr()}, "besom.prepare"),
+        ({PREPARER: Lease.mine().as_attr()}, "besom.prepare"),
     ],
 )
 def test_a_slot_that_starts_says_what_it_waits_for(swept, about, waits):
@@ -130,7 +130,7 @@ def test_in_a_session_that_goes_on_with_a_study_slots_start_too(study):
     plan(study, n_trials=9, slots=1)
     Queue(study).complete(begin(study), (0.5,))
 
-    with study.supervised(Watch(30)):
+    with study.supervised(LeaseMonitor(30)):
         assert "starting: waits for a worker" in drawn(study, width=100)[2]
 
 
@@ -241,7 +241,7 @@ def test_a_study_whose_supervisor_died_says_how_to_go_on(study, tmp_path, capsys
 
 def test_a_sweep_that_has_settled_says_so(study, capsys):
     plan(study, n_trials=4, slots=1)
-    study.request_stop(Stop("settled", "the best has not moved"))
+    study.request_stop(StopRequest("settled", "the best has not moved"))
 
     status(study.url, "digits", follow=False)
 
@@ -249,11 +249,11 @@ def test_a_sweep_that_has_settled_says_so(study, capsys):
 
 
 def test_the_first_that_asks_a_sweep_to_stop_is_heeded(swept):
-    swept.request_stop(Stop("asked", "besom stop, from here"))
-    swept.request_stop(Stop("interrupted"))
+    swept.request_stop(StopRequest("asked", "besom stop, from here"))
+    swept.request_stop(StopRequest("interrupted"))
 
-    assert swept.stop() == Stop("asked", "besom stop, from here")
-    assert swept.stop().at_once
+    assert swept.stop_request() == StopRequest("asked", "besom stop, from here")
+    assert swept.stop_request().at_once
 
 
 # ── besom best ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -302,17 +302,17 @@ def test_the_time_to_go_is_that_of_the_trials_left_shared_by_the_slots(swept):
     plan(swept, n_trials=10, slots=4)
     for _ in range(2):
         Queue(swept).complete(begin(swept), (0.5,))
-    now, findings = datetime.now(), Findings.of(swept)
-    took = sum((trial.datetime_complete - trial.datetime_start).total_seconds() for trial in findings.trials) / 2
+    now, snapshot = datetime.now(), StudySnapshot.of(swept)
+    took = sum((trial.datetime_complete - trial.datetime_start).total_seconds() for trial in snapshot.trials) / 2
 
-    assert to_go_s(findings, now) == pytest.approx(8 * took / 4)
+    assert to_go_s(snapshot, now) == pytest.approx(8 * took / 4)
 
 
 def test_before_a_trial_has_ended_no_time_is_foretold(swept):
     plan(swept, n_trials=10, slots=4)
     begin(swept)
 
-    assert to_go_s(Findings.of(swept), datetime.now()) is None
+    assert to_go_s(StudySnapshot.of(swept), datetime.now()) is None
 
 
 def test_a_slot_without_a_trial_is_idle(swept):
@@ -321,7 +321,7 @@ def test_a_slot_without_a_trial_is_idle(swept):
 
     in_an_hour = datetime.now() + timedelta(hours=1)
 
-    assert idle_share(Findings.of(swept), in_an_hour) == pytest.approx(0.5)
+    assert idle_share(StudySnapshot.of(swept), in_an_hour) == pytest.approx(0.5)
 
 
 def test_a_worker_that_joined_takes_nothing_from_the_idle_share(swept):
@@ -329,7 +329,7 @@ def test_a_worker_that_joined_takes_nothing_from_the_idle_share(swept):
     begin(swept, "0")
     begin(swept, "host-4711/0")
 
-    assert idle_share(Findings.of(swept), datetime.now() + timedelta(hours=1)) == pytest.approx(0, abs=1e-3)
+    assert idle_share(StudySnapshot.of(swept), datetime.now() + timedelta(hours=1)) == pytest.approx(0, abs=1e-3)
 
 
 # ── words ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -423,7 +423,7 @@ def test_a_terminals_orders_in_names_values_and_reasons_are_shown_as_text(watche
     plan(study, n_trials=3, slots=1)
     Queue(study).complete(begin(study), (0.5,))
     Queue(study).fail(begin(study), "exception", f"reason{ORDER}")
-    study.request_stop(Stop("failing", f"why{ORDER}"))
+    study.request_stop(StopRequest("failing", f"why{ORDER}"))
     monkeypatch.setattr("besom.cli.status.is_watched", lambda: watched)
 
     status(study.url, study.name, follow=False)

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from besom.config.redaction import masked
+from besom.config.redaction import redact
 from besom.errors import InputError
 from besom.tracking import Store
 from besom.tracking.mlflow_store import as_key, as_param, check_uri
@@ -105,7 +105,7 @@ def test_a_database_is_not_asked_yet(uri, tmp_path, monkeypatch):
     ],
 )
 def test_a_masked_uri_hides_its_password_and_nothing_else(uri, shown):
-    assert masked(uri) == shown
+    assert redact(uri) == shown
 
 
 def with_schema(migrated, folder, schema):

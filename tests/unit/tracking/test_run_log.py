@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from besom.tracking.run_log import Entry, RunLog, Skipped, Told, line_numbers, read, run_of
+from besom.tracking.run_log import Entry, MetricDeduplicator, RunLog, Skipped, line_numbers, read, run_of
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_a_log_knows_its_run_once_it_was_told(tmp_path):
 
 
 def _told(path) -> list[tuple[int, dict[str, float]]]:
-    told = Told()
+    told = MetricDeduplicator()
     news = [told.news(entry) for entry, _ in read(path)]
     return [(entry["step"], entry["values"]) for entry in news if entry["kind"] == "metrics"]
 

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.utils import validation
 
 from besom.errors import RunError
-from besom.tracking import Recorder, RunLog, Scribe, Store
+from besom.tracking import RunLog, RunUploader, Store, UploadThread
 from besom.tracking.run_uploader import MAX_BATCH, MAX_METRICS, MAX_PARAMS, MAX_TAG, MAX_TAGS
 
 Record = Callable[..., Run]
@@ -29,9 +29,9 @@ def record(store, log) -> Record:
     """Send the whole log; with `run_id`, as another attempt of that run. The finished run."""
 
     def record(status: str = "FINISHED", **how) -> Run:
-        recorder = Recorder(store, log.path, **how)
+        recorder = RunUploader(store, log.path, **how)
         recorder.finish(status)  # type: ignore[arg-type]
-        assert recorder.carry()
+        assert recorder.sync()
         return store.client.get_run(recorder.run_id)
 
     return record
@@ -221,20 +221,20 @@ def test_a_run_whose_parent_is_not_there_yet_is_made_later(store, log):
             raise RunError("the study has no run yet")
         return made[0]
 
-    recorder = Recorder(store, log.path, parent=parent)
+    recorder = RunUploader(store, log.path, parent=parent)
     with pytest.raises(RunError):
-        recorder.carry()
+        recorder.sync()
     assert recorder.run_id is None
 
     made.append(store.create_run("study", {}))
-    recorder.carry()
+    recorder.sync()
     assert store.client.get_run(recorder.run_id).data.tags["mlflow.parentRunId"] == made[0]
 
 
 # ── once, and only once ───────────────────────────────────────────────────────────────────────────────────────────────
 def test_what_is_written_while_the_run_goes_on_arrives(store, log):
-    with Scribe() as scribe, Recorder(store, log.path) as recorder:
-        scribe.take(recorder)
+    with UploadThread() as upload_thread, RunUploader(store, log.path) as recorder:
+        upload_thread.take(recorder)
         log.metrics({"train/loss": 1.0}, step=0)
 
     assert _history(store, store.client.get_run(recorder.run_id), "train/loss") == [(0, 1.0)]
@@ -272,8 +272,8 @@ def test_another_attempt_goes_on_in_the_same_run(store, log, record):
 def test_an_attempt_taken_up_again_is_running(store, log, record):
     lost = record("KILLED")
 
-    with Recorder(store, log.path, run_id=lost.info.run_id) as recorder:
-        assert not recorder.carry()
+    with RunUploader(store, log.path, run_id=lost.info.run_id) as recorder:
+        assert not recorder.sync()
 
         assert store.client.get_run(lost.info.run_id).info.status == "RUNNING"
 
@@ -361,9 +361,9 @@ def test_what_a_broken_store_did_not_take_is_sent_again_when_it_is_mended(store,
     monkeypatch.setattr("besom.tracking.upload_thread.EVERY_S", 0.01)
     refused = threading.Event()
     monkeypatch.setattr("besom.tracking.upload_thread.log.warning", lambda *_: refused.set())
-    with Scribe() as scribe, Recorder(store, log.path) as recorder:
-        assert not recorder.carry()
-        scribe.take(recorder)
+    with UploadThread() as upload_thread, RunUploader(store, log.path) as recorder:
+        assert not recorder.sync()
+        upload_thread.take(recorder)
         _rename(tmp_path / "mlflow.db", "metrics", "hidden")
         log.metrics({"train/loss": 1.0}, step=0)
         assert refused.wait(60)
@@ -375,8 +375,8 @@ def test_what_a_broken_store_did_not_take_is_sent_again_when_it_is_mended(store,
 
 # ── how it ends ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_block_that_reaches_its_end_finishes_the_run(store, log):
-    with Scribe() as scribe, Recorder(store, log.path) as recorder:
-        scribe.take(recorder)
+    with UploadThread() as upload_thread, RunUploader(store, log.path) as recorder:
+        upload_thread.take(recorder)
 
     run = store.client.get_run(recorder.run_id)
     assert run.info.status == "FINISHED"
@@ -384,11 +384,11 @@ def test_a_block_that_reaches_its_end_finishes_the_run(store, log):
 
 
 def _ended_by(store: Store, log: RunLog, error: BaseException) -> Run:
-    recorder = Recorder(store, log.path)
+    recorder = RunUploader(store, log.path)
 
     def block() -> None:
-        with Scribe() as scribe, recorder:
-            scribe.take(recorder)
+        with UploadThread() as upload_thread, recorder:
+            upload_thread.take(recorder)
             raise error
 
     with pytest.raises(type(error), match=str(error)):
@@ -422,10 +422,10 @@ def test_finish_sets_the_status(status, record):
 
 
 def test_an_outcome_is_kept_in_the_sweeps_words(store, log):
-    recorder = Recorder(store, log.path)
+    recorder = RunUploader(store, log.path)
 
     recorder.finish("KILLED", "pruned at step 3", outcome="pruned")
-    recorder.carry()
+    recorder.sync()
 
     tags = store.client.get_run(recorder.run_id).data.tags
     assert (tags["besom.outcome"], tags["besom.reason"]) == ("pruned", "pruned at step 3")
@@ -445,11 +445,11 @@ def test_a_run_whose_making_was_not_answered_is_not_made_twice(store, log, monke
         raise ConnectionError("500")
 
     monkeypatch.setattr(store.client, "create_run", create_unanswered)
-    recorder = Recorder(store, log.path)
+    recorder = RunUploader(store, log.path)
     with pytest.raises(ConnectionError):
-        recorder.carry()
+        recorder.sync()
     recorder.finish("FINISHED")
-    assert recorder.carry()
+    assert recorder.sync()
 
     (run,) = store.client.search_runs([store.experiment_id()])
     assert run.info.status == "FINISHED"
@@ -467,33 +467,33 @@ def test_an_earlier_attempts_run_is_found_by_what_it_is_known_by(store, record):
 
 def test_a_run_that_does_not_count_is_sent_nothing(store, log):
     log.params({"lr": 0.1})
-    recorder = Recorder(store, log.path, counts=lambda run_id: False)
+    recorder = RunUploader(store, log.path, counts=lambda run_id: False)
 
-    assert recorder.carry()
+    assert recorder.sync()
 
     assert store.client.get_run(recorder.run_id).data.params == {}
 
 
 def test_a_run_that_has_been_taken_up_by_then_is_not_ended(store, log):
-    recorder = Recorder(store, log.path)
+    recorder = RunUploader(store, log.path)
 
     recorder.finish("KILLED", outcome="requeued", unless=lambda: True)
 
-    assert recorder.carry()
+    assert recorder.sync()
     assert store.client.get_run(recorder.run_id).info.status == "RUNNING"
 
 
 def test_who_gives_up_says_nothing_more(store, log):
-    recorder = Recorder(store, log.path)
+    recorder = RunUploader(store, log.path)
     recorder.give_up()
 
-    assert recorder.carry()
+    assert recorder.sync()
     assert recorder.run_id is None
 
 
 # ── not before it is taken ────────────────────────────────────────────────────────────────────────────────────────────
 def test_nothing_is_made_before_it_is_taken(tmp_path, log):
-    with Recorder(Store(f"sqlite:///{tmp_path}/fresh.db", "besom"), log.path) as recorder:
+    with RunUploader(Store(f"sqlite:///{tmp_path}/fresh.db", "besom"), log.path) as recorder:
         log.params({"lr": 0.1})
 
     assert recorder.run_id is None
@@ -501,7 +501,7 @@ def test_nothing_is_made_before_it_is_taken(tmp_path, log):
 
 
 def test_a_block_that_fails_before_it_is_taken_leaves_no_run(store, log):
-    with pytest.raises(ValueError, match="refused"), Recorder(store, log.path):
+    with pytest.raises(ValueError, match="refused"), RunUploader(store, log.path):
         raise ValueError("refused")
 
     assert store.client.get_experiment_by_name("besom") is None
@@ -513,9 +513,11 @@ def test_a_run_ends_whatever_the_text_of_its_names_values_and_reason(store, log,
     log.params({text: text, "long": text * 3000})
     log.tags({text: text})
     log.metrics({text: 1.0}, 0)
-    recorder = Recorder(store, log.path, name=text, tags={"mlflow.source.name": text}, known_by={"besom.folder": text})
+    recorder = RunUploader(
+        store, log.path, name=text, tags={"mlflow.source.name": text}, known_by={"besom.folder": text}
+    )
     recorder.finish("FAILED", text)
-    assert recorder.carry()
+    assert recorder.sync()
 
     run = store.client.get_run(recorder.run_id)
     escaped = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
@@ -528,12 +530,12 @@ def test_lines_that_are_no_records_are_skipped_and_told_once(store, log, caplog)
     log.params({"a": 1})
     with log.path.open("ab") as file:
         file.write(b'42\n{"kind": 1}\n')
-    recorder = Recorder(store, log.path)
-    recorder.carry()
-    recorder.carry()
+    recorder = RunUploader(store, log.path)
+    recorder.sync()
+    recorder.sync()
     log.params({"b": 2})
     recorder.finish("FINISHED")
-    assert recorder.carry()
+    assert recorder.sync()
 
     assert store.client.get_run(recorder.run_id).data.params == {"a": "1", "b": "2"}
     assert caplog.text.count("2 lines are no records") == 1

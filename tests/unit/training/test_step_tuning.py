@@ -12,19 +12,19 @@ import torch
 import torch._inductor.config
 
 from besom.config.schema import Trainer
-from besom.data import ImageData, Images, Parts
+from besom.data import ImageData, Images, Splits
 from besom.model import CNN, Classifier
 from besom.training import step_tuning
-from besom.training.step_tuning import Numerics, tuned
+from besom.training.step_tuning import StepConfig, tune_step
 
-PLAIN = Numerics()
+PLAIN = StepConfig()
 
 
 @pytest.fixture
 def data() -> ImageData:
     pixels = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     whole = Images("noise", "a test", pixels, torch.arange(64) % 4, list("abcd"))
-    return ImageData(whole, Parts.of(whole, 0.25, 0.25, seed=0), batch_size=8, seed=0)
+    return ImageData(whole, Splits.of(whole, 0.25, 0.25, seed=0), batch_size=8, seed=0)
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def trainer(**asked: Any) -> Trainer:
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> dict[Numerics, float]:
+def timed(monkeypatch: pytest.MonkeyPatch) -> dict[StepConfig, float]:
     """Seconds a step, as if measured; 1.0 for what is not named."""
-    seconds: dict[Numerics, float] = {}
+    seconds: dict[StepConfig, float] = {}
     monkeypatch.setattr(
         step_tuning._Candidate, "seconds", property(lambda candidate: seconds.get(candidate.numerics, 1.0))
     )
@@ -62,13 +62,13 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[Numerics, float]:
     return seconds
 
 
-BF16 = Numerics("bf16-mixed", "channels_last", None)
+BF16 = StepConfig("bf16-mixed", "channels_last", None)
 
 
 def test_the_fastest_is_taken(timed, module, data):
     timed[BF16] = 0.5
 
-    found = tuned(trainer(), module, data)
+    found = tune_step(trainer(), module, data)
 
     assert found.numerics == BF16
     assert found.said == (
@@ -79,7 +79,7 @@ def test_the_fastest_is_taken(timed, module, data):
 def test_a_small_gain_is_not_worth_another_rounding(timed, module, data):
     timed[BF16] = 0.98
 
-    assert tuned(trainer(), module, data).numerics == PLAIN
+    assert tune_step(trainer(), module, data).numerics == PLAIN
 
 
 @pytest.mark.parametrize(("error", "taken"), [(0.005, BF16), (0.02, PLAIN), (-0.02, PLAIN)])
@@ -94,7 +94,7 @@ def test_what_does_not_agree_with_fp32_is_not_taken(timed, module, data, monkeyp
 
     monkeypatch.setattr(step_tuning._Candidate, "step", wrong)
 
-    assert tuned(trainer(), module, data).numerics == taken
+    assert tune_step(trainer(), module, data).numerics == taken
 
 
 def test_a_loss_that_is_no_number_does_not_agree(timed, module, data, monkeypatch):
@@ -108,26 +108,26 @@ def test_a_loss_that_is_no_number_does_not_agree(timed, module, data, monkeypatc
 
     monkeypatch.setattr(step_tuning._Candidate, "step", overflown)
 
-    assert tuned(trainer(), module, data).numerics == PLAIN
+    assert tune_step(trainer(), module, data).numerics == PLAIN
 
 
 def test_a_cpu_without_bf16_units_computes_fp32(timed, module, data, monkeypatch):
     monkeypatch.setattr(step_tuning, "_cpu_flags", lambda: ["avx2", "avx512f"])
     timed[BF16] = 0.1
 
-    assert tuned(trainer(), module, data).numerics.precision == "32-true"
+    assert tune_step(trainer(), module, data).numerics.precision == "32-true"
 
 
 @pytest.mark.parametrize(
     ("asked", "taken"),
     [
-        ({"precision": "32-true"}, Numerics("32-true", "channels_last", True)),
-        ({"memory_format": "contiguous"}, Numerics("bf16-mixed", "contiguous", True)),
-        ({"fused": False}, Numerics("bf16-mixed", "channels_last", False)),
-        ({"precision": 32}, Numerics("32", "channels_last", True)),
+        ({"precision": "32-true"}, StepConfig("32-true", "channels_last", True)),
+        ({"memory_format": "contiguous"}, StepConfig("bf16-mixed", "contiguous", True)),
+        ({"fused": False}, StepConfig("bf16-mixed", "channels_last", False)),
+        ({"precision": 32}, StepConfig("32", "channels_last", True)),
         (
             {"precision": "64-true", "memory_format": "contiguous", "fused": True},
-            Numerics("64-true", "contiguous", True),
+            StepConfig("64-true", "contiguous", True),
         ),
     ],
 )
@@ -135,7 +135,7 @@ def test_what_was_asked_for_stays(timed, module, data, asked, taken):
     timed[replace(taken, fused=asked.get("fused"))] = 0.2
     timed[taken] = 0.1
 
-    assert tuned(trainer(**asked), module, data).numerics == taken
+    assert tune_step(trainer(**asked), module, data).numerics == taken
 
 
 LONG = {"max_epochs": 1000}
@@ -164,14 +164,14 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_network_is_compiled_where_that_pays_back_in_a_trial(timed, compiler, module, data, asked, seconds, taken):
     timed[COMPILED] = seconds
 
-    assert tuned(trainer(**asked), module, data).numerics == taken
+    assert tune_step(trainer(**asked), module, data).numerics == taken
 
 
 def test_a_compiler_that_fails_is_done_without(timed, compiler, module, data):
     timed[COMPILED] = 0.5
 
     with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
-        assert tuned(trainer(**LONG), module, data).numerics == PLAIN
+        assert tune_step(trainer(**LONG), module, data).numerics == PLAIN
 
 
 def test_a_compiled_network_has_the_names_of_a_plain_one(compiler, module):
@@ -186,21 +186,21 @@ def test_a_compiled_network_has_the_names_of_a_plain_one(compiler, module):
 def test_the_network_stays_as_it_was(module, data):
     before = {name: value.clone() for name, value in module.network.state_dict().items()}
 
-    tuned(trainer(), module, data)
+    tune_step(trainer(), module, data)
 
     assert all(value.equal(before[name]) for name, value in module.network.state_dict().items())
     assert module.network.features[0][0].weight.is_contiguous()
 
 
 def test_what_was_found_is_what_trials_are_told(module, data):
-    found = tuned(trainer(), module, data).numerics
+    found = tune_step(trainer(), module, data).numerics
 
     told = dict(line.removeprefix("trainer.").split("=") for line in found.overrides())
     assert told.pop("tune_step") == "null"
     values = {"true": True, "false": False}
     again = trainer(**{key: values.get(value, value) for key, value in told.items()}, tune_step=None)
-    assert Numerics.asked(again) == found
+    assert StepConfig.asked(again) == found
 
 
 def test_what_is_left_open_and_not_tuned_is_plain():
-    assert Numerics.asked(trainer(tune_step=None)) == PLAIN
+    assert StepConfig.asked(trainer(tune_step=None)) == PLAIN

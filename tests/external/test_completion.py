@@ -33,7 +33,7 @@ OFFERED = {
     "besom train optimizer=sgd optimizer.ne": ["optimizer.nesterov="],
     "besom sweep mi": ["mine "],
     "besom sweep mine optimizer.we": ["optimizer.weight_decay="],
-    "besom sweep mine pl": ["dry_run=true "],
+    "besom sweep mine dr": ["dry_run=true "],
     "besom sweep mine 'model.activation=choice(relu, gelu)' hydra/sweeper/sampler=t": ["tpe "],
     "besom sweep mine hydra.sweeper.n_t": ["hydra.sweeper.n_trials="],
     "besom doctor ear": ["earlier "],

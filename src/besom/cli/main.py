@@ -157,7 +157,7 @@ def _reproduce(arguments: list[str]) -> None:
     from besom.cli.reproduce import frozen
 
     always = [package.strip() for package in os.environ.get(TRUSTED, "").split(",")]
-    with frozen(asked.run, asked.override, anyway=asked.anyway, trusted=[*asked.trust, *always]) as words:
+    with frozen(asked.run, asked.override, force=asked.force, trusted=[*asked.trust, *always]) as words:
         _train(words)
 
 

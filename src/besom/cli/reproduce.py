@@ -34,11 +34,11 @@ COMMIT, DIRTY = "mlflow.source.git.commit", "git.dirty"
 
 
 @contextmanager
-def frozen(name: str, overrides: Sequence[str], *, anyway: bool, trusted: Sequence[str] = ()) -> Iterator[list[str]]:
+def frozen(name: str, overrides: Sequence[str], *, force: bool, trusted: Sequence[str] = ()) -> Iterator[list[str]]:
     """The arguments with which `besom train` runs the config of that run, and nothing of today's `conf/`.
 
     Raises:
-        InputError: there is no such run, it cannot be repeated, or (unless `anyway`) not by this code; or its config
+        InputError: there is no such run, it cannot be repeated, or (unless `force`) not by this code; or its config
             names what neither besom nor the user (`trusted` packages) trusts.
     """
     _refuse_options(overrides)
@@ -48,7 +48,7 @@ def frozen(name: str, overrides: Sequence[str], *, anyway: bool, trusted: Sequen
     config = _config(store, run)
     _refuse_what_was_not_kept(config, overrides)
     refuse_untrusted(OmegaConf.to_container(config, resolve=False), trusted, ask_on_terminal)
-    say(_said_of_code(run, anyway), flush=True)
+    say(_said_of_code(run, force=force), flush=True)
     with TemporaryDirectory(prefix="besom-") as folder:
         (Path(folder) / "frozen.yaml").write_text(OmegaConf.to_yaml(_to_run(config, run)))
         yield ["--config-path", folder, "--config-name", "frozen", *overrides]
@@ -123,11 +123,11 @@ def _whose(store: Store, run: Run) -> str:
 
 
 # ── the code ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _said_of_code(run: Run, anyway: bool) -> str:
+def _said_of_code(run: Run, force: bool) -> str:
     """Raises InputError: the code is another, and that is not to be."""
     then, now = run.data.tags, environment.tags()
     differences = _differences(then, now)
-    if differences and not anyway:
+    if differences and not force:
         way = f" (git checkout {then[COMMIT][:10]})" if COMMIT in then and then[COMMIT] != now.get(COMMIT) else ""
         raise InputError(
             f"run {_short(run)} was made by other code:\n  " + "\n  ".join(differences) + f"\ngo back to that{way}, "

@@ -37,7 +37,7 @@ def build_data(settings: Settings, *, verify: bool = False) -> ImageData:
     if not isinstance(images, Images):
         raise InputError(
             f"data.source._target_={data.source.target} returned {type(images).__name__}: "
-            "a source returns besom.data.Images, or Originals"
+            "a source returns besom.data.Images, or RawDataset"
         )
     parts = Splits.of(images, data.val_split, data.test_split, settings.seed)
     rows = parts.sizes["train"]

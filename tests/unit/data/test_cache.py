@@ -30,7 +30,7 @@ LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
 
 
 class Counted:
-    """Originals of two chunks, and how often they were decoded."""
+    """RawDataset of two chunks, and how often they were decoded."""
 
     def __init__(self, *files: Path, **settings: object) -> None:
         self.times = 0
@@ -202,7 +202,7 @@ PROCESS = """
 import os, signal, sys, time
 from pathlib import Path
 import torch
-from besom.data import Chunk, Originals, decoded
+from besom.data import Chunk, RawDataset, decoded
 
 def decode():
     with open("decoded", "a") as log:
@@ -214,7 +214,7 @@ def decode():
         yield Chunk(torch.ones(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
     return ["one"], chunks()
 
-print(len(decoded(Originals("made", "a test", {}, tuple, decode)).labels))
+print(len(decoded(RawDataset("made", "a test", {}, tuple, decode)).labels))
 """
 
 

@@ -29,7 +29,7 @@ Sweep hyperparameters, with every run recorded.
   besom report [STUDY] [-o FILE]           the study's page, with charts: report.html, or FILE
   besom stop STUDY                         as Ctrl-C at the sweep, from any terminal
   besom reproduce RUN [override ...]       train a run again from its frozen config; RUN: an id, or digits/12
-  besom doctor [STUDY|FOLDER] [--fix]     what a crash has left; --fix puts it right
+  besom doctor [STUDY|FOLDER] [--fix]      what a crash has left; --fix puts it right
   besom ui [STUDY] [--port N]              MLflow's UI on the right store, opened at the study
   besom tensorboard STUDY [-o FOLDER]      its runs in TensorBoard, with their hyperparameters; -o: only write the files
   besom completion bash|zsh|fish           for your shell: eval "$(besom completion bash)"

@@ -39,9 +39,6 @@ def write(path: Path, content: Any) -> None:
     """Plain lists, dicts and values as YAML, for its owner alone; interpolations stay as they are."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as stream:
-        yaml.dump(content, stream, Dumper=_dumper(), default_flow_style=False, allow_unicode=True, sort_keys=False)
-
-
-def _dumper() -> Any:
-    """OmegaConf's own, which puts into quotes what would be read as something else than text."""
-    return get_omega_conf_dumper()
+        # OmegaConf's own dumper puts into quotes what would be read as something else than text
+        dumper = get_omega_conf_dumper()
+        yaml.dump(content, stream, Dumper=dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)

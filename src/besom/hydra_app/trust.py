@@ -31,6 +31,7 @@ NEVER = (
     *("torch.utils.cpp_extension", "torch.utils.model_zoo", "torch.export", "torch.ops", "torch.classes"),
     *("pytorch_lightning.cli", "pytorch_lightning.strategies", "besom.cli", "besom.system"),
     *("besom.engine", "besom.hydra_app", "besom.search", "besom.space", "besom.study", "besom.tracking"),
+    *("besom.reporting", "besom.terminal"),
 )
 # last words of names that load or execute, in whatever package
 EXECUTES = frozenset(

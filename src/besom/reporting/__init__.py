@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from pathlib import Path
 
 from besom.errors import InputError
@@ -29,9 +30,10 @@ def write(snapshot: StudySnapshot, folder: Path) -> list[Path]:
 
 
 def load() -> None:
-    """What the files are made with, which takes a second."""
+    """What the files are made with, which takes a second. One that is missing is the report's to name."""
     for module in LIBRARIES:
-        importlib.import_module(module)
+        with suppress(ImportError):
+            importlib.import_module(module)
 
 
 def save(snapshot: StudySnapshot, file: Path) -> None:

@@ -32,7 +32,12 @@ def test_what_the_libraries_have_to_train_with_is_trusted(target):
         *("torch.serialization.load", "torch.multiprocessing.spawn", "torch.utils.benchmark.Timer", "torch.compile"),
         *("torch.distributed.run.main", "torch.utils.collect_env.run", "torch.package.PackageImporter"),
         *("pytorch_lightning.LightningModule.load_from_checkpoint", "pytorch_lightning.cli.LightningCLI"),
-        *("besom.cli.main", "besom.engine.launch.kill_all", "besom.model.Classifier.load_from_checkpoint"),
+        *(
+            "besom.cli.main",
+            "besom.terminal.live.Live",
+            "besom.engine.launch.kill_all",
+            "besom.model.Classifier.load_from_checkpoint",
+        ),
         *("torch.importlib.import_module", "torch.ops.load_library", "torch.classes.load_library"),
     ],
 )
